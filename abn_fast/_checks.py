@@ -1,0 +1,30 @@
+from collections.abc import Iterable
+from typing import TypeVar
+
+from abn_fast._errors import AbnFastError
+
+Value = TypeVar("Value")
+
+
+def checked_depth(family: str, depth: int, step: int, offset: int) -> int:
+    """The n of a network whose depth is step * n + offset, n >= 1."""
+    n, rest = divmod(depth - offset, step)
+    if rest or n < 1:
+        low = max(1, n) * step + offset
+        raise AbnFastError(f"{family} has no depth {depth}; it is {step}n + {offset}: take {low} or {low + step}")
+    return n
+
+
+def checked_choice(name: str, value: Value, choices: Iterable[Value]) -> Value:
+    """The value itself, if it is one of the choices."""
+    choices = list(choices)
+    if value not in choices:
+        raise AbnFastError(f"{name}={value!r}; expected one of {', '.join(map(repr, choices))}")
+    return value
+
+
+def checked_whole(name: str, value: int) -> int:
+    """The value itself, if it is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise AbnFastError(f"{name}={value!r}; expected a whole number of at least 1")
+    return value

@@ -1,0 +1,28 @@
+import struct
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from abn_fast._errors import AbnFastError
+
+
+def load_image(path: str | Path) -> Image.Image:
+    """A picture from a file, fully decoded, turned upright by its EXIF orientation.
+
+    Raises:
+        AbnFastError: there is no such file, or it is corrupt, truncated or no picture; the path is named.
+    """
+    path = Path(path)
+    if not path.is_file():
+        found = "is a folder, expected an image file" if path.is_dir() else "does not exist"
+        raise AbnFastError(f"image '{path}' {found}")
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            upright.load()
+            return upright
+    except Image.UnidentifiedImageError:
+        raise AbnFastError(f"image '{path}' is corrupt or not a picture that Pillow reads") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())
+        raise AbnFastError(f"image '{path}' cannot be read: {reason}") from None

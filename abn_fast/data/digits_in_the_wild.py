@@ -1,0 +1,200 @@
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from abn_fast._errors import AbnFastError
+from abn_fast._optional import require
+from abn_fast.data._random import uniform
+from abn_fast.data.dataset import InMemoryImages, check_split
+from abn_fast.data.preprocessing import Preprocessing
+
+MEAN = (0.386, 0.357, 0.297)  # of the training split; a test recomputes them
+STD = (0.299, 0.291, 0.292)
+
+_SIZES = {"train": 20_000, "test": 2_000}
+_DIGIT_PIXELS = range(14, 23)
+_COLUMNS = {"train": (0, 448), "test": (448, 640)}  # of both photographs: disjoint
+_FAINTEST_INK = 0.15
+_CHUNK = 512
+
+_Floats = npt.NDArray[np.float32]
+_Integers = npt.NDArray[np.int64]
+
+
+class DigitsInTheWild(InMemoryImages):
+    """Real handwritten digits at random places of real photographs, with the box of every digit.
+
+    A digit of scikit-learn (8x8 pixels; 1,797 of them), enlarged to 14-22 pixels, is drawn in an ink that
+    contrasts with what is under it on a random crop of one of scikit-learn's two photographs. Every fifth digit
+    of a class and the right 30 % of the photographs are held out: they make the test split and nothing else.
+    Image i depends on (split, seed, i) alone: a larger data set begins with the smaller one.
+
+    Args:
+        split: "train" or "test".
+        size: number of images; 20,000 for training and 2,000 for testing by default.
+        seed: any integer.
+        image_size: height and width of the images, 24 to 192 pixels.
+        preprocessing: of the images; by default, nothing but normalisation.
+        augment: whether to shift the images by up to 4 pixels, filled with black.
+        augmentation_seed: any integer.
+
+    Attributes:
+        images: uint8 [N, H, W, 3].
+        labels: int64 [N].
+        boxes: float32 [N, 4], (x0, y0, x1, y1), the smallest rectangle that holds all pixels with ink, in pixels
+            of the images as returned; None if augmented.
+        classes: "0" to "9".
+        digits: int64 [N], which of the 1,797 digits was drawn.
+        crops: int64 [N, 3], (photograph, top, left) of the background.
+
+    Raises:
+        AbnFastError: a value is out of its range, or scikit-learn is not installed.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        size: int | None = None,
+        seed: int = 0,
+        image_size: int = 48,
+        *,
+        preprocessing: Preprocessing | None = None,
+        augment: bool = False,
+        augmentation_seed: int = 0,
+    ) -> None:
+        check_split(split)
+        if size is None:
+            size = _SIZES[split]
+        if size < 1:
+            raise AbnFastError(f"size {size}: expected at least one image")
+        if not 24 <= image_size <= 192:
+            raise AbnFastError(f"image_size {image_size}: expected 24 to 192, which the photographs have room for")
+        if preprocessing is None:
+            preprocessing = Preprocessing((image_size, image_size), MEAN, STD)
+        scene = _draw_scene(split, size, seed, image_size)
+        super().__init__(
+            _paint(scene, image_size),
+            torch.from_numpy(_digits()[1][scene.digits]),
+            [str(digit) for digit in range(10)],
+            preprocessing,
+            boxes=torch.from_numpy(_boxes(scene)),
+            augment=augment,
+            augmentation_seed=augmentation_seed,
+        )
+        self.digits = torch.from_numpy(scene.digits)
+        self.crops = torch.from_numpy(scene.crops)
+
+
+@dataclass
+class _Scene:
+    digits: _Integers  # [N]
+    pixels: _Integers  # [N], height and width of the digit
+    corners: _Integers  # [N, 2], (top, left) of the digit in the image
+    crops: _Integers  # [N, 3]
+    tints: _Floats  # [N, 3]
+
+
+def _draw_scene(split: str, size: int, seed: int, image_size: int) -> _Scene:
+    draws = uniform("digits-in-the-wild", split, seed, rows=np.arange(size), columns=10)
+    held_in = _digit_split(split)
+    pixels = _choose(draws[:, 1], _DIGIT_PIXELS.start, _DIGIT_PIXELS.stop)
+    first, last = _COLUMNS[split]
+    height = _photographs().shape[1]
+    return _Scene(
+        digits=held_in[_choose(draws[:, 0], 0, len(held_in))],
+        pixels=pixels,
+        corners=np.stack([_choose(draws[:, column], 0, image_size - pixels + 1) for column in (2, 3)], axis=1),
+        crops=np.stack(
+            [
+                _choose(draws[:, 4], 0, len(_photographs())),
+                _choose(draws[:, 5], 0, height - image_size + 1),
+                _choose(draws[:, 6], first, last - image_size + 1),
+            ],
+            axis=1,
+        ),
+        tints=draws[:, 7:10].astype(np.float32),
+    )
+
+
+def _choose(draws: npt.NDArray[np.float64], first: int, end: int | _Integers) -> _Integers:
+    return first + (draws * (end - first)).astype(np.int64)
+
+
+def _paint(scene: _Scene, image_size: int) -> torch.Tensor:
+    """Blend the digits into their crops, as uint8 [N, H, W, 3]."""
+    window = (image_size, image_size)
+    crops = np.lib.stride_tricks.sliding_window_view(_photographs(), window, axis=(1, 2))
+    crops = crops.transpose(0, 1, 2, 4, 5, 3)  # [photographs, tops, lefts, H, W, 3]
+    images = np.empty((len(scene.digits), *window, 3), np.uint8)
+    for start in range(0, len(images), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        photograph, top, left = scene.crops[chunk].T
+        background = crops[photograph, top, left].astype(np.float32)
+        coverage = _coverage(scene, chunk, image_size)
+        under = (background * coverage).sum((1, 2, 3)) / (3 * coverage.sum((1, 2, 3)))
+        dark = scene.tints[chunk] * 80
+        ink = np.where(under[:, None] > 127.5, dark, 255 - dark)[:, None, None]  # [n, 1, 1, 3]
+        images[chunk] = np.rint(background + coverage * (ink - background))
+    return torch.from_numpy(images)
+
+
+def _coverage(scene: _Scene, chunk: slice, image_size: int) -> _Floats:
+    """How much ink covers every pixel, 0 to 1, as [n, H, W, 1]."""
+    digits, pixels, corners = scene.digits[chunk], scene.pixels[chunk], scene.corners[chunk]
+    coverage = np.zeros((len(digits), image_size, image_size), np.float32)
+    for size in _DIGIT_PIXELS:
+        (which,) = np.nonzero(pixels == size)
+        places = np.lib.stride_tricks.sliding_window_view(coverage, (size, size), axis=(1, 2), writeable=True)
+        places[which, corners[which, 0], corners[which, 1]] = _enlarged(size)[digits[which]]
+    return coverage[..., None]
+
+
+def _boxes(scene: _Scene) -> _Floats:
+    boxes = np.empty((len(scene.digits), 4), np.float32)
+    for size in _DIGIT_PIXELS:
+        which = scene.pixels == size
+        inked = _enlarged(size)[scene.digits[which]] > 0
+        for axis in (0, 1):  # x, y
+            line = inked.any(axis=1 + axis)
+            boxes[which, axis] = line.argmax(axis=1)
+            boxes[which, axis + 2] = size - line[:, ::-1].argmax(axis=1)
+    return boxes + scene.corners[:, [1, 0, 1, 0]]
+
+
+@lru_cache
+def _enlarged(size: int) -> _Floats:
+    """All digits, 0 (paper) to 1 (ink), as [1797, size, size]."""
+    resized = [
+        np.asarray(Image.fromarray(digit).resize((size, size), Image.Resampling.BICUBIC)) for digit in _digits()[0]
+    ]
+    ink = (np.stack(resized) / 16).clip(0, 1).astype(np.float32)
+    return np.where(ink < _FAINTEST_INK, np.float32(0), ink)
+
+
+@lru_cache
+def _digits() -> tuple[_Floats, _Integers]:
+    """(ink 0 to 16 as [1797, 8, 8], labels)."""
+    bunch = require("sklearn.datasets", extra="data", purpose="DigitsInTheWild").load_digits()
+    return bunch.images.astype(np.float32), bunch.target.astype(np.int64)
+
+
+@lru_cache
+def _digit_split(split: str) -> _Integers:
+    labels = _digits()[1]
+    place_in_class = np.zeros_like(labels)
+    for digit in range(10):
+        (members,) = np.nonzero(labels == digit)
+        place_in_class[members] = np.arange(len(members))
+    held_out = place_in_class % 5 == 4
+    return np.flatnonzero(held_out if split == "test" else ~held_out)
+
+
+@lru_cache
+def _photographs() -> npt.NDArray[np.uint8]:
+    """The two photographs, as [2, 427, 640, 3]."""
+    images = require("sklearn.datasets", extra="data", purpose="DigitsInTheWild").load_sample_images().images
+    return np.stack(images)

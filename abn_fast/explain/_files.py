@@ -1,0 +1,46 @@
+import os
+from collections.abc import Sequence
+from itertools import chain, count
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin
+
+from abn_fast._errors import AbnFastError
+
+
+def write_png(image: Image.Image, path: Path, text: dict[str, str] | None = None) -> None:
+    """Write a PNG that appears whole or not at all, making its folder; `text` goes into its text chunks.
+
+    Raises:
+        AbnFastError: the file cannot be written.
+    """
+    chunks = PngImagePlugin.PngInfo()
+    for key, value in (text or {}).items():
+        chunks.add_itxt(key, value)
+    temporary = path.with_name(f".{os.getpid()}-{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            image.save(temporary, format="PNG", pnginfo=chunks)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise AbnFastError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def output_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each path: its stem, or folder-stem where several share the stem, numbered if that is taken.
+
+    No two are alike, even where the file system ignores case.
+    """
+    stems = [path.stem.casefold() for path in paths]
+    taken: set[str] = set()
+    names = []
+    for path, stem in zip(paths, stems, strict=True):
+        base = path.stem if stems.count(stem) == 1 else f"{path.resolve().parent.name}-{path.stem}"
+        numbered = chain([base], (f"{base}-{number}" for number in count(2)))
+        name = next(name for name in numbered if name.casefold() not in taken)
+        taken.add(name.casefold())
+        names.append(name)
+    return names

@@ -1,0 +1,81 @@
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from abn_fast import kernels
+from abn_fast.kernels import ClassEvidence, Statistics
+from abn_fast.modules import _norm
+
+
+class EvidenceOps(NamedTuple):
+    """One reduction of the class evidence, for each way in which bn2's statistics are known."""
+
+    batch: Callable[..., tuple[ClassEvidence, Statistics]]
+    affine: Callable[..., ClassEvidence]
+    inference: Callable[..., ClassEvidence]
+
+
+class EvidenceHead(nn.Module):
+    """What every attention head shares: bn1 and class_conv before the class evidence a, evidence_conv after it.
+
+    bn1 is folded into class_conv, and evidence_conv acts on GAP(a) instead of a: GAP(W2 a) = W2 GAP(a).
+    """
+
+    bn1: nn.BatchNorm2d | None
+
+    def __init__(self, in_channels: int, num_classes: int, pre_norm: bool) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.bn1 = nn.BatchNorm2d(in_channels) if pre_norm else None
+        self._make_class_layers(num_classes)
+
+    def reset_classes(self, num_classes: int) -> list[nn.Module]:
+        """Replace the layers whose shape depends on the number of classes; returns the new ones."""
+        old = self.class_conv.weight
+        new = self._make_class_layers(num_classes)
+        self.to(device=old.device, dtype=old.dtype)
+        return new
+
+    def _make_class_layers(self, num_classes: int) -> list[nn.Module]:
+        self.num_classes = num_classes
+        self.class_conv = nn.Conv2d(self.in_channels, num_classes, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(num_classes)
+        self.evidence_conv = nn.Conv2d(num_classes, num_classes, 1, bias=False)
+        return [self.class_conv, self.bn2, self.evidence_conv]
+
+    def _class_evidence(self, stage_output: Tensor, ops: EvidenceOps) -> ClassEvidence:
+        if self._norms_are_constant():
+            weight, bias = self._folded_class_conv()
+            return ops.inference(stage_output, weight, bias)
+        z = self._class_scores(stage_output)  # [N, K, H, W]
+        if _norm.uses_batch_statistics(self.bn2) and not _norm.is_synchronised(self.bn2):
+            evidence, batch = ops.batch(z, self.bn2.weight, self.bn2.bias, eps=self.bn2.eps)
+            _norm.update_running_statistics(self.bn2, batch, z.numel() // z.shape[1])
+            return evidence
+        return ops.affine(z, *_norm.scale_shift(self.bn2, _norm.statistics(self.bn2, z)))
+
+    def _attention_logits(self, evidence: ClassEvidence) -> Tensor:
+        return F.linear(evidence.pooled, self.evidence_conv.weight.flatten(1))
+
+    def _norms_are_constant(self) -> bool:
+        norms = [self.bn2] if self.bn1 is None else [self.bn1, self.bn2]
+        return not any(_norm.uses_batch_statistics(norm) for norm in norms)
+
+    def _class_scores(self, stage_output: Tensor) -> Tensor:
+        weight, bn1 = self.class_conv.weight, self.bn1
+        if bn1 is None:
+            return F.conv2d(stage_output, weight)
+        statistics = _norm.statistics(bn1, stage_output)
+        return kernels.norm_class_conv(stage_output, weight, bn1.weight, bn1.bias, statistics, bn1.eps)
+
+    def _folded_class_conv(self) -> tuple[Tensor, Tensor]:
+        weight = self.class_conv.weight
+        scale, shift = _norm.scale_shift(self.bn2, _norm.running_statistics(self.bn2))
+        folded = weight * scale[:, None, None, None]
+        if self.bn1 is not None:
+            scale1, shift1 = _norm.scale_shift(self.bn1, _norm.running_statistics(self.bn1))
+            shift = shift + folded.flatten(1) @ shift1
+            folded = folded * scale1[:, None, None]
+        return folded.to(weight.dtype), shift.to(weight.dtype)

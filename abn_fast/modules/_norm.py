@@ -1,0 +1,66 @@
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+from abn_fast import kernels
+from abn_fast.kernels import Statistics
+
+Norm = nn.BatchNorm2d | nn.SyncBatchNorm
+
+
+def uses_batch_statistics(norm: Norm) -> bool:
+    return norm.training or norm.running_mean is None
+
+
+def is_synchronised(norm: Norm) -> bool:
+    if not isinstance(norm, nn.SyncBatchNorm) or not (dist.is_available() and dist.is_initialized()):
+        return False
+    return dist.get_world_size(norm.process_group) > 1
+
+
+def statistics(norm: Norm, x: Tensor) -> Statistics:
+    """The statistics that `norm` normalises x [N, C, H, W] with; running statistics are updated as `norm` would."""
+    if not uses_batch_statistics(norm):
+        return running_statistics(norm)
+    batch = kernels.batch_statistics(x)
+    count = x.numel() // x.shape[1]
+    if is_synchronised(norm):
+        batch, count = _reduce_over_processes(norm, batch, count)
+    update_running_statistics(norm, batch, count)
+    return batch
+
+
+def running_statistics(norm: Norm) -> Statistics:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return Statistics(norm.running_mean, norm.running_var)
+
+
+def scale_shift(norm: Norm, batch: Statistics) -> tuple[Tensor, Tensor]:
+    """`norm` as a line: norm(x) = scale * x + shift, [C] each."""
+    return kernels.norm_scale_shift(norm.weight, norm.bias, batch, norm.eps)
+
+
+@torch.no_grad()
+def update_running_statistics(norm: Norm, batch: Statistics, count: int) -> None:
+    """Move the running statistics towards the batch's, the variance as its unbiased estimate over `count` values."""
+    if not norm.training or norm.running_mean is None:
+        return
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    momentum = 1 / norm.num_batches_tracked if norm.momentum is None else norm.momentum
+    dtype = norm.running_mean.dtype
+    norm.running_mean.lerp_(batch.mean.to(dtype), momentum)
+    norm.running_var.lerp_((batch.var * (count / (count - 1))).to(dtype), momentum)
+
+
+def _reduce_over_processes(norm: Norm, batch: Statistics, count: int) -> tuple[Statistics, int]:
+    """Statistics over the batches of all processes, differentiable in each."""
+    counts = batch.mean.new_tensor([count])
+    sums = torch.cat([counts, count * batch.mean, count * (batch.var + batch.mean.square())])
+    group = getattr(norm, "process_group", None) or dist.group.WORLD
+    total, first, second = all_reduce(sums, group=group).split([1, *[batch.mean.numel()] * 2])
+    mean = first / total
+    return Statistics(mean, second / total - mean.square()), int(total.item())

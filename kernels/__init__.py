@@ -1,0 +1,45 @@
+"""The ops of an attention branch network: tensors in, tensors out; no modules, no models."""
+
+from abn_fast.kernels.batch_statistics import batch_statistics
+from abn_fast.kernels.reference import (
+    ClassEvidence,
+    Gate,
+    Statistics,
+    attention_gate,
+    attention_gate_from_taps,
+    class_evidence,
+    class_evidence_affine,
+    class_evidence_inference,
+    class_evidence_log_map,
+    class_evidence_log_map_affine,
+    class_evidence_log_map_inference,
+    gate_features,
+    global_average_pool,
+    map_taps,
+    norm_class_conv,
+    norm_relu_pool,
+    norm_relu_pool_affine,
+    norm_scale_shift,
+)
+
+__all__ = [
+    "ClassEvidence",
+    "Gate",
+    "Statistics",
+    "attention_gate",
+    "attention_gate_from_taps",
+    "batch_statistics",
+    "class_evidence",
+    "class_evidence_affine",
+    "class_evidence_inference",
+    "class_evidence_log_map",
+    "class_evidence_log_map_affine",
+    "class_evidence_log_map_inference",
+    "gate_features",
+    "global_average_pool",
+    "map_taps",
+    "norm_class_conv",
+    "norm_relu_pool",
+    "norm_relu_pool_affine",
+    "norm_scale_shift",
+]

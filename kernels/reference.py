@@ -1,0 +1,197 @@
+"""The plain definition of every op: the specification, the CPU path, what export traces, and the oracle of the tests.
+
+Shapes: N images, C channels of the features g, C' channels of the stage output f, K classes, T attention maps.
+Statistics, scales, shifts and sums are float32 (float64 for float64 inputs); feature-sized results have their input's
+dtype.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Gate = Literal["residual", "product"]
+
+
+class Statistics(NamedTuple):
+    """Mean and biased variance of each channel, [C] each."""
+
+    mean: Tensor
+    var: Tensor
+
+
+class ClassEvidence(NamedTuple):
+    """What the network needs of the class evidence a: GAP(a), [N, K], and the map score, [N, 1, H, W]."""
+
+    pooled: Tensor
+    score: Tensor
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """Dtype of statistics and sums over values of `dtype`: float64 for float64, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def batch_statistics(x: Tensor) -> Statistics:
+    """Mean and biased variance of x [N, C, H, W] over N, H and W."""
+    var, mean = torch.var_mean(x.to(accumulator(x.dtype)), dim=(0, 2, 3), correction=0)
+    return Statistics(mean, var)
+
+
+def norm_scale_shift(weight: Tensor, bias: Tensor, statistics: Statistics, eps: float) -> tuple[Tensor, Tensor]:
+    """Batch norm as a line: scale = weight / sqrt(var + eps), shift = bias - scale * mean, [C] each."""
+    scale = weight * torch.rsqrt(statistics.var + eps)
+    return scale, bias - scale * statistics.mean
+
+
+def norm_class_conv(
+    stage_output: Tensor,
+    weight: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    statistics: Statistics,
+    eps: float,
+) -> Tensor:
+    """class_conv(bn1(f)) with bn1 folded into the weights: z = W' f + c.
+
+        W' = W diag(norm_weight / sqrt(var + eps)),  rounded to the compute dtype
+        c  = W norm_bias - W' mean,                  of the rounded W', which leaves the error no mean to multiply
+
+    Shapes: stage_output [N, C', H, W], weight [K, C', 1, 1], the vectors [C'] -> z [N, K, H, W].
+    """
+    scale = norm_weight * torch.rsqrt(statistics.var + eps)
+    folded = (weight * scale[:, None, None]).to(_compute_dtype(stage_output))
+    shift = weight.flatten(1).to(scale.dtype) @ norm_bias.to(scale.dtype)
+    shift = shift - folded.flatten(1).to(scale.dtype) @ statistics.mean
+    return F.conv2d(stage_output, folded, shift.to(folded.dtype))
+
+
+def class_evidence(
+    z: Tensor, weight: Tensor, bias: Tensor, map_weight: Tensor, eps: float
+) -> tuple[ClassEvidence, Statistics]:
+    """Class evidence a = relu(bn2(z)) with batch statistics, reduced to GAP(a) and the map score map_conv(a).
+
+    Shapes: z [N, K, H, W], weight and bias [K], map_weight [1, K, 3, 3].
+    """
+    evidence, statistics = _normalised_evidence(z, weight, bias, eps)
+    return _reduce(evidence, map_weight), statistics
+
+
+def class_evidence_affine(z: Tensor, scale: Tensor, shift: Tensor, map_weight: Tensor) -> ClassEvidence:
+    """`class_evidence` for statistics that are known: a = relu(scale * z + shift), scale and shift [K]."""
+    return _reduce(_affine_evidence(z, scale, shift), map_weight)
+
+
+def class_evidence_log_map(z: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[ClassEvidence, Statistics]:
+    """`class_evidence` of the SE-ResNet variant, whose score is its map: M = sum_k log(1 + a_k)."""
+    evidence, statistics = _normalised_evidence(z, weight, bias, eps)
+    return _reduce_log_map(evidence), statistics
+
+
+def class_evidence_log_map_affine(z: Tensor, scale: Tensor, shift: Tensor) -> ClassEvidence:
+    """`class_evidence_log_map` for statistics that are known: a = relu(scale * z + shift)."""
+    return _reduce_log_map(_affine_evidence(z, scale, shift))
+
+
+def class_evidence_inference(stage_output: Tensor, weight: Tensor, bias: Tensor, map_weight: Tensor) -> ClassEvidence:
+    """`class_evidence` with both norms folded: a = relu(W' f + b'), W' [K, C', 1, 1] and b' [K]."""
+    return _reduce(F.relu(F.conv2d(stage_output, weight, bias)), map_weight)
+
+
+def class_evidence_log_map_inference(stage_output: Tensor, weight: Tensor, bias: Tensor) -> ClassEvidence:
+    """`class_evidence_inference` of the SE-ResNet variant."""
+    return _reduce_log_map(F.relu(F.conv2d(stage_output, weight, bias)))
+
+
+def map_taps(evidence: Tensor, map_weight: Tensor) -> Tensor:
+    """The nine products of map_conv before it adds them up at shifted places: a [N, K, H, W] -> [N, 9, H, W]."""
+    return F.conv2d(evidence, map_weight.permute(2, 3, 0, 1).flatten(0, 2)[..., None, None])
+
+
+def attention_gate(
+    features: Tensor, score: Tensor, scale: Tensor, shift: Tensor, gate: Gate = "residual"
+) -> tuple[Tensor, Tensor]:
+    """Attention maps and the features that they gate (paper, section 3.2).
+
+        M_t = sigmoid(scale_t * score_t + shift_t)
+        y_t = g * (1 + M_t)  ("residual")  or  g * M_t  ("product")
+
+    Shapes: features [N, C, H, W], score [N, T, H, W], scale and shift [T] -> y [N * T, C, H, W] (the maps of an image
+    follow one another), M [N, T, H, W].
+    """
+    attention = torch.sigmoid(score * scale[:, None, None] + shift[:, None, None])
+    return gate_features(features, attention, gate), attention.to(score.dtype)
+
+
+def attention_gate_from_taps(
+    features: Tensor, taps: Tensor, scale: Tensor, shift: Tensor, gate: Gate = "residual"
+) -> tuple[Tensor, Tensor]:
+    """`attention_gate` of the map score that the taps [N, 9, H, W] of `map_taps` sum to."""
+    height, width = taps.shape[-2:]
+    padded = F.pad(taps.to(accumulator(taps.dtype)), (1, 1, 1, 1))
+    shifted = [padded[:, 3 * i + j, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    score = torch.stack(shifted).sum(0)[:, None]  # [N, 1, H, W]
+    gated, attention = attention_gate(features, score, scale, shift, gate)
+    return gated, attention.to(taps.dtype)
+
+
+def gate_features(features: Tensor, attention: Tensor, gate: Gate = "residual") -> Tensor:
+    """The features gated by given maps: features [N, C, H, W], attention [N, T, H, W] -> [N * T, C, H, W]."""
+    gates = 1 + attention if gate == "residual" else attention
+    gated = features[:, None] * gates[:, :, None]  # [N, T, C, H, W]
+    return gated.flatten(0, 1).to(features.dtype)
+
+
+def norm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Statistics]:
+    """GAP(relu(bn(x))) with batch statistics, the tail of pre-activation networks: x [N, C, H, W] -> [N, C]."""
+    normalised, statistics = _batch_norm(x, weight, bias, eps)
+    return global_average_pool(F.relu(normalised)), statistics
+
+
+def norm_relu_pool_affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """`norm_relu_pool` for statistics that are known: GAP(relu(scale * x + shift))."""
+    return global_average_pool(F.relu(_affine(x, scale, shift)))
+
+
+def global_average_pool(x: Tensor) -> Tensor:
+    """GAP: the mean of x [N, C, H, W] over H and W, [N, C]."""
+    return x.mean((2, 3))
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
+def _batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Statistics]:
+    # a running average of momentum 1 is the batch's own mean and unbiased variance
+    mean, unbiased = x.new_zeros((2, x.shape[1]), dtype=accumulator(x.dtype)).unbind()
+    dtype = mean.dtype
+    normalised = F.batch_norm(x, mean, unbiased, weight.to(dtype), bias.to(dtype), True, 1.0, eps)
+    count = x.numel() // x.shape[1]
+    return normalised, Statistics(mean, unbiased * ((count - 1) / count))
+
+
+def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return (x * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+
+
+def _normalised_evidence(z: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Statistics]:
+    normalised, statistics = _batch_norm(z, weight, bias, eps)
+    return F.relu(normalised), statistics
+
+
+def _affine_evidence(z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return F.relu(_affine(z, scale, shift))
+
+
+def _reduce(evidence: Tensor, map_weight: Tensor) -> ClassEvidence:
+    score = F.conv2d(evidence, map_weight.to(evidence.dtype), padding=1)
+    return ClassEvidence(global_average_pool(evidence), score)
+
+
+def _reduce_log_map(evidence: Tensor) -> ClassEvidence:
+    attention = torch.log1p(evidence).sum(1, keepdim=True)
+    return ClassEvidence(global_average_pool(evidence), attention)
