@@ -26,7 +26,8 @@ class _BatchStatistics(torch.autograd.Function):
         count = x.numel() // x.shape[1]
         slope = 2 * d_var / count
         offset = d_mean / count - slope * mean
-        return (x * slope[:, None, None] + offset[:, None, None]).to(x.dtype)
+        d_x: Tensor = x * slope[:, None, None] + offset[:, None, None]
+        return d_x.to(x.dtype)
 
 
 def batch_statistics(x: Tensor) -> Statistics:

@@ -46,15 +46,6 @@ def from_published(source: nn.Module | Mapping[str, Any], *, return_features: bo
     return network.train(training)
 
 
-def is_published(state: Mapping[str, Any]) -> bool:
-    """Whether a loaded checkpoint or state dict has the layout of the published code."""
-    try:
-        _recognise(_published_state(state)[0])
-    except AbnFastError:
-        return False
-    return True
-
-
 def to_published(model: nn.Module, prefix: str = "module.") -> dict[str, Tensor]:
     """The model's state dict under the published code's keys, which that code loads with `strict=True`.
 

@@ -10,11 +10,11 @@ from abn_fast.explain._text import font, shorten
 from abn_fast.explain.overlay import colorize, overlay, rescale
 from abn_fast.explain.upsample import Mode, upsample
 
-HEADINGS = ("image", "attention map", "overlay")
+HEADINGS = ("image", "attention", "overlay")
 GREY, GREEN, RED = (110, 110, 110), (0, 120, 60), (200, 30, 30)
 MARKS = ("✗", "✓")
 LEVELS = [round(round(value / 255 * 63) * 255 / 63) for value in range(256)]  # a third less to store
-TEXT, LINE = 13, 22  # heights in pixels
+TEXT, LINE = 12, 21  # heights in pixels
 SEAM, MARGIN = 2, 16  # between the tiles of an image, around the images
 
 
@@ -26,7 +26,7 @@ def contact_sheet(
     confidences: Sequence[float],
     *,
     columns: int = 4,
-    tile: int = 96,
+    tile: int = 80,
     mode: Mode = "bilinear",
     colormap: str = "jet",
     alpha: float = 0.5,

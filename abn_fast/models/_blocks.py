@@ -31,7 +31,7 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The gated x, [N, C, H, W]."""
-        gate = self.fc2(F.relu(self.fc1(kernels.global_average_pool(x)))).sigmoid()
+        gate: Tensor = self.fc2(F.relu(self.fc1(kernels.global_average_pool(x)))).sigmoid()
         return x * gate[:, :, None, None]
 
 

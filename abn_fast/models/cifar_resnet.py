@@ -27,16 +27,16 @@ def cifar_resnet(
     `width` is the first stage's.
     """
     n = checked_depth("cifar_resnet", depth, 6, 2)
-    block = checked_choice("block", block or default_block(depth), EXPANSION)
-    expansion = EXPANSION[block]
-    last_stage = partial(residual_stage, block, 2 * width * expansion, 4 * width, n)
+    kind: BlockKind = default_block(depth) if block is None else checked_choice("block", block, EXPANSION)
+    expansion = EXPANSION[kind]
+    last_stage = partial(residual_stage, kind, 2 * width * expansion, 4 * width, n)
     return Backbone(
         extractor=named_sequential(
             conv1=conv3x3(in_chans, width),
             bn1=nn.BatchNorm2d(width),
             relu=nn.ReLU(inplace=True),
-            layer1=residual_stage(block, width, width, n, stride=1),
-            layer2=residual_stage(block, width * expansion, 2 * width, n, stride=2),
+            layer1=residual_stage(kind, width, width, n, stride=1),
+            layer2=residual_stage(kind, width * expansion, 2 * width, n, stride=2),
         ),
         perception_stage=last_stage(stride=2),
         attention_stage=partial(last_stage, stride=1),

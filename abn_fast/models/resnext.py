@@ -37,7 +37,7 @@ STAGE_CHANNELS = (256, 512, 1024)
     image_size=32,
 )
 def resnext(*, depth: int, cardinality: int, base_width: int, num_classes: int = 10, in_chans: int = 3) -> Backbone:
-    """ResNeXt of depth 9n + 2 for small images (Xie et al., CVPR 2017), `base_width` channels a group in the first stage."""
+    """ResNeXt of depth 9n + 2 for small images (Xie et al., CVPR 2017); `base_width` is a first-stage group's width."""
     n = checked_depth("resnext", depth, 9, 2)
 
     def stage(index: int, stride: int) -> nn.Sequential:

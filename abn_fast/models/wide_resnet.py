@@ -33,7 +33,8 @@ class WideBlock(nn.Module):
         out = self.relu(self.bn2(self.conv1(activated)))
         out = self.conv2(F.dropout(out, self.drop_rate, self.training))
         shortcut: Tensor = x if self.shortcut is None else self.shortcut(activated)
-        return shortcut + out
+        total: Tensor = shortcut + out
+        return total
 
 
 @register_model(
@@ -47,7 +48,7 @@ def wide_resnet(
     """Wide ResNet of depth 6n + 4 and widening factor `width` (Zagoruyko and Komodakis, BMVC 2016)."""
     n = checked_depth("wide_resnet", depth, 6, 4)
 
-    def block(out_channels: int) -> partial[nn.Module]:
+    def block(out_channels: int) -> partial[WideBlock]:
         return partial(WideBlock, out_channels, drop_rate)
 
     last_stage = partial(make_stage, block(64 * width), n, 32 * width, 64 * width)

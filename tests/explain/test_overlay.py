@@ -85,7 +85,7 @@ def test_maps_that_have_no_colours_are_refused_in_one_line(maps: torch.Tensor, c
         (torch.rand(2, 3, 4, 4), torch.rand(1, 4, 4), 0.5, r"expected \[2, 4, 4\]"),
         (torch.rand(1, 1, 4, 4), torch.rand(1, 4, 4), 0.5, r"expected RGB \[N, 3, H, W\]"),
         (torch.ones(1, 3, 4, 4, dtype=torch.uint8), torch.rand(1, 4, 4), 0.5, "uint8"),
-        (torch.randn(1, 3, 4, 4) * 9, torch.rand(1, 4, 4), 0.5, "images have values in .* denormalize"),
+        (torch.randn(1, 3, 4, 4) * 9, torch.rand(1, 4, 4), 0.5, "images have values in .*denormalize"),
         (torch.full((1, 3, 4, 4), torch.nan), torch.rand(1, 4, 4), 0.5, r"images have values in \[nan"),
         (torch.rand(1, 3, 4, 4), torch.rand(1, 4, 4), 1.5, r"alpha 1\.5 must be in \[0, 1\]"),
     ],
