@@ -1,6 +1,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -135,5 +136,8 @@ def _header(text: str | None) -> dict[str, Any]:
 
 def _read_published(path: Path) -> Checkpoint:
     content = read_pickle(path)
-    metrics = {key: float(content[key]) for key in ("acc", "best_acc") if key in content}
+    metrics: dict[str, Any] = {}
+    for key in ("epoch", "acc", "best_acc"):
+        if isinstance(content.get(key), Real | Tensor):
+            metrics[key] = float(content[key])
     return Checkpoint(from_published(content).eval(), metrics=metrics)

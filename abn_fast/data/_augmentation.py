@@ -18,10 +18,10 @@ def shift_and_flip(
     count, height, width, _ = images.shape
     padded = np.zeros((count, height + 2 * padding, width + 2 * padding, images.shape[3]), np.uint8)
     padded[:, padding : padding + height, padding : padding + width] = images
-    # every possible crop, as a view: [N, 2 * padding + 1, 2 * padding + 1, C, H, W]
+    # all possible crops, a view: [N, 2 * padding + 1, 2 * padding + 1, C, H, W]
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
     top, left = (draws[:, :2] * (2 * padding + 1)).astype(np.int64).T
-    cropped = windows.transpose(0, 1, 2, 4, 5, 3)[np.arange(count), top, left]  # [N, H, W, C]
+    cropped: npt.NDArray[np.uint8] = windows.transpose(0, 1, 2, 4, 5, 3)[np.arange(count), top, left]
     if flip:
         mirrored = draws[:, 2] < 0.5
         cropped[mirrored] = cropped[mirrored, :, ::-1]

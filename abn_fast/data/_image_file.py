@@ -1,7 +1,7 @@
 import struct
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from abn_fast._errors import AbnFastError
 
@@ -18,10 +18,10 @@ def load_image(path: str | Path) -> Image.Image:
         raise AbnFastError(f"image '{path}' {found}")
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            upright.load()
-            return upright
-    except Image.UnidentifiedImageError:
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return image
+    except UnidentifiedImageError:
         raise AbnFastError(f"image '{path}' is corrupt or not a picture that Pillow reads") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())

@@ -24,7 +24,7 @@ def random_bits(*key: int | str, rows: npt.ArrayLike, columns: int) -> npt.NDArr
 
 def uniform(*key: int | str, rows: npt.ArrayLike, columns: int) -> npt.NDArray[np.float64]:
     """A number in [0, 1) for every (key, row, column), as [len(rows), columns]."""
-    return (random_bits(*key, rows=rows, columns=columns) >> np.uint64(11)) * 2.0**-53
+    return np.ldexp((random_bits(*key, rows=rows, columns=columns) >> np.uint64(11)).astype(np.float64), -53)
 
 
 def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -17,8 +17,10 @@ STD = (0.299, 0.291, 0.292)
 
 _SIZES = {"train": 20_000, "test": 2_000}
 _DIGIT_PIXELS = range(14, 23)
-_COLUMNS = {"train": (0, 448), "test": (448, 640)}  # of both photographs: disjoint
+_COLUMNS = {"train": ((192, 640), (0, 384)), "test": ((0, 192), (384, 640))}  # of either photograph
+_PLACES = 3
 _FAINTEST_INK = 0.15
+_INK_RANGE = 70  # of 255: how far an ink is from black or white
 _CHUNK = 512
 
 _Floats = npt.NDArray[np.float32]
@@ -29,7 +31,8 @@ class DigitsInTheWild(InMemoryImages):
     """Real handwritten digits at random places of real photographs, with the box of every digit.
 
     A digit of scikit-learn (8x8 pixels; 1,797 of them), enlarged to 14-22 pixels, is drawn in an ink that
-    contrasts with what is under it on a random crop of one of scikit-learn's two photographs. Every fifth digit
+    contrasts with what is under it, at the evenest of three random places on a random crop of one of
+    scikit-learn's two photographs. Every fifth digit
     of a class and the right 30 % of the photographs are held out: they make the test split and nothing else.
     Image i depends on (split, seed, i) alone: a larger data set begins with the smaller one.
 
@@ -99,29 +102,47 @@ class _Scene:
 
 
 def _draw_scene(split: str, size: int, seed: int, image_size: int) -> _Scene:
-    draws = uniform("digits-in-the-wild", split, seed, rows=np.arange(size), columns=10)
+    draws = uniform("digits-in-the-wild", split, seed, rows=np.arange(size), columns=8 + 2 * _PLACES)
     held_in = _digit_split(split)
     pixels = _choose(draws[:, 1], _DIGIT_PIXELS.start, _DIGIT_PIXELS.stop)
-    first, last = _COLUMNS[split]
-    height = _photographs().shape[1]
+    photograph = _choose(draws[:, 2], 0, len(_photographs()))
+    first, end = np.array(_COLUMNS[split])[photograph].T
+    crops = np.stack(
+        [
+            photograph,
+            _choose(draws[:, 3], 0, _photographs().shape[1] - image_size + 1),
+            _choose(draws[:, 4], first, end - image_size + 1),
+        ],
+        axis=1,
+    )
+    room = (image_size - pixels + 1)[:, None, None]
+    places = _choose(draws[:, 8:].reshape(size, _PLACES, 2), 0, room)  # [N, places, 2]
+    evenest = _unevenness(crops, places, pixels).argmin(axis=1)
     return _Scene(
         digits=held_in[_choose(draws[:, 0], 0, len(held_in))],
         pixels=pixels,
-        corners=np.stack([_choose(draws[:, column], 0, image_size - pixels + 1) for column in (2, 3)], axis=1),
-        crops=np.stack(
-            [
-                _choose(draws[:, 4], 0, len(_photographs())),
-                _choose(draws[:, 5], 0, height - image_size + 1),
-                _choose(draws[:, 6], first, last - image_size + 1),
-            ],
-            axis=1,
-        ),
-        tints=draws[:, 7:10].astype(np.float32),
+        corners=places[np.arange(size), evenest],
+        crops=crops,
+        tints=draws[:, 5:8].astype(np.float32),
     )
 
 
 def _choose(draws: npt.NDArray[np.float64], first: int, end: int | _Integers) -> _Integers:
     return first + (draws * (end - first)).astype(np.int64)
+
+
+def _unevenness(crops: _Integers, places: _Integers, pixels: _Integers) -> _Integers:
+    """The variance of the brightness under a digit at every place, up to a factor, as [N, places]."""
+    photograph, side = crops[:, :1], pixels[:, None]
+    top, left = crops[:, 1:2] + places[:, :, 0], crops[:, 2:3] + places[:, :, 1]
+    sums, squares = (
+        table[photograph, top + side, left + side]
+        - table[photograph, top, left + side]
+        - table[photograph, top + side, left]
+        + table[photograph, top, left]
+        for table in _brightness_tables()
+    )
+    return squares * side**2 - sums**2
 
 
 def _paint(scene: _Scene, image_size: int) -> torch.Tensor:
@@ -136,7 +157,7 @@ def _paint(scene: _Scene, image_size: int) -> torch.Tensor:
         background = crops[photograph, top, left].astype(np.float32)
         coverage = _coverage(scene, chunk, image_size)
         under = (background * coverage).sum((1, 2, 3)) / (3 * coverage.sum((1, 2, 3)))
-        dark = scene.tints[chunk] * 80
+        dark = scene.tints[chunk] * _INK_RANGE
         ink = np.where(under[:, None] > 127.5, dark, 255 - dark)[:, None, None]  # [n, 1, 1, 3]
         images[chunk] = np.rint(background + coverage * (ink - background))
     return torch.from_numpy(images)
@@ -198,3 +219,14 @@ def _photographs() -> npt.NDArray[np.uint8]:
     """The two photographs, as [2, 427, 640, 3]."""
     images = require("sklearn.datasets", extra="data", purpose="DigitsInTheWild").load_sample_images().images
     return np.stack(images)
+
+
+@lru_cache
+def _brightness_tables() -> tuple[_Integers, _Integers]:
+    """Sums of the brightness, and of its square, over all that lies above and to the left, [2, 428, 641]."""
+    brightness = _photographs().sum(axis=3, dtype=np.int64)
+    first, second = (
+        np.pad(values.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
+        for values in (brightness, brightness**2)
+    )
+    return first, second

@@ -54,7 +54,7 @@ class Preprocessing:
         (crop_pct,) = _numbers("crop_pct", [self.crop_pct])
         if not 0 < crop_pct <= 1:
             raise AbnFastError(f"crop_pct {crop_pct}: expected a share above 0 and at most 1")
-        if self.interpolation not in _RESAMPLING:
+        if not isinstance(self.interpolation, str) or self.interpolation not in _RESAMPLING:
             raise AbnFastError(f"interpolation {self.interpolation!r}: expected one of {', '.join(_RESAMPLING)}")
         object.__setattr__(self, "image_size", (int(sizes[0]), int(sizes[1])))
         object.__setattr__(self, "mean", mean)
@@ -93,7 +93,10 @@ class Preprocessing:
         if image.mode.startswith("I"):  # Pillow would clip 16 bits at 255
             image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
         mode = "L" if self.channels == 1 else "RGB"
-        return image if image.mode == mode else image.convert(mode)
+        try:
+            return image if image.mode == mode else image.convert(mode)
+        except ValueError:
+            raise AbnFastError(f"a picture in mode {image.mode} has no form in {mode}: save it as RGB") from None
 
     def normalize(self, images: Tensor) -> Tensor:
         """(images - mean) / std, for [..., C, H, W] in [0, 1]."""
@@ -161,6 +164,8 @@ class Preprocessing:
     def _channels(self, values: tuple[float, ...], images: Tensor) -> Tensor:
         if images.ndim < 3 or images.shape[-3] != self.channels:
             raise AbnFastError(f"images of shape {list(images.shape)}: expected [..., {self.channels}, H, W]")
+        if not images.is_floating_point():
+            raise AbnFastError(f"images are {images.dtype}: expected floating point, in [0, 1]")
         return torch.tensor(values, dtype=images.dtype, device=images.device)[:, None, None]
 
 

@@ -108,12 +108,15 @@ def _refuse_to_overwrite(inputs: list[Path], outputs: list[tuple[Path, ...]]) ->
 
 
 def _read(path: Path, preprocessing: Preprocessing) -> Image.Image:
-    """The upright image in the channels that the model sees, as RGB."""
-    picture = load_image(path)
+    """The upright image in the channels that the model sees, as RGB; of its metadata the RGB profile alone."""
+    source = load_image(path)
     try:
-        return preprocessing.convert(picture).convert("RGB")
+        picture = preprocessing.convert(source).convert("RGB")
     except AbnFastError as error:
         raise AbnFastError(f"image '{path}': {error}") from None
+    profile = source.info.get("icc_profile") if source.mode in ("RGB", "RGBA", "P") else None
+    picture.info = {"icc_profile": profile} if profile else {}
+    return picture
 
 
 def _predict(model: nn.Module, image: Tensor, classes: Sequence[str], path: Path) -> tuple[int, float, Tensor]:

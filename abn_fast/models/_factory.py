@@ -4,6 +4,7 @@ from abn_fast._checks import checked_whole
 from abn_fast._errors import AbnFastError
 from abn_fast.kernels import Gate
 from abn_fast.models._backbone import attention_branch_network, plain_network
+from abn_fast.models._from_library import create_from_library
 from abn_fast.models._registry import ABN_PREFIX, checked_arguments, find_family
 from abn_fast.modules import AttentionBranchNetwork, Classifier, ModelConfig
 
@@ -20,13 +21,15 @@ def create_model(name: str, *, gate: Gate | None = None, **arguments: Any) -> At
     Raises:
         AbnFastError: unknown name or argument, or a value that the family does not take.
     """
+    for whole in ("num_classes", "in_chans"):
+        checked_whole(whole, arguments.get(whole, 1))
     plain_name = name.removeprefix(ABN_PREFIX)
+    if ":" in plain_name:
+        return create_from_library(name, gate=gate, **arguments)
     family, numbers = find_family(plain_name)
     repeated = sorted(set(numbers) & set(arguments))
     if repeated:
         raise AbnFastError(f"{name} states {', '.join(map(repr, repeated))} already: leave it out of the arguments")
-    for whole in ("num_classes", "in_chans"):
-        checked_whole(whole, arguments.get(whole, 1))
     backbone = family.build(**checked_arguments(family, name, numbers | arguments))
     network: AttentionBranchNetwork | Classifier
     if plain_name == name:

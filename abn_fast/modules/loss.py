@@ -1,6 +1,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from abn_fast.kernels import accumulator
 from abn_fast.modules.output import ABNOutput
 
 
@@ -19,10 +20,12 @@ def abn_loss(
 
     The gradient of the second term reaches the attention branch through the map.
 
-    Shapes: target [N] class indices, or [N, K] class probabilities; class_weight [K]. Returns a scalar.
+
+
     """
 
     def cross_entropy(logits: Tensor) -> Tensor:
+        logits = logits.to(accumulator(logits.dtype))
         return F.cross_entropy(logits, target, class_weight, label_smoothing=label_smoothing)
 
     attention = cross_entropy(output.attention_logits)

@@ -1,0 +1,17 @@
+"""Training and evaluation."""
+
+from abn_fast.training.config import TrainingConfig
+from abn_fast.training.device import autocast, choose_device
+from abn_fast.training.evaluation import evaluate
+from abn_fast.training.run import RunFolder
+from abn_fast.training.trainer import TrainingInterruptedError, train
+
+__all__ = [
+    "RunFolder",
+    "TrainingConfig",
+    "TrainingInterruptedError",
+    "autocast",
+    "choose_device",
+    "evaluate",
+    "train",
+]

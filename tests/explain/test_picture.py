@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageCms
 from torch import Tensor, nn
 
 from abn_fast._errors import AbnFastError
 from abn_fast.data import Preprocessing
 from abn_fast.explain import Explanation, explain_image, explain_images
+from abn_fast.models import create_model
 from abn_fast.modules import ABNOutput
 
 PREPROCESSING = Preprocessing((32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), crop_pct=0.8)
@@ -192,6 +193,24 @@ def test_images_of_every_mode_are_explained_in_their_own_colours(
     assert np.abs(difference).max() <= (12 if suffix == "jpg" else 1)
 
 
+@pytest.mark.parametrize(
+    ("mode", "suffix", "kept"), [("RGB", "jpg", True), ("RGB", "png", True), ("CMYK", "jpg", False)]
+)
+def test_of_the_metadata_only_an_rgb_profile_is_kept(
+    model: FixedMap, tmp_path: Path, mode: str, suffix: str, kept: bool
+) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x010F] = "camera"
+    options = {"icc_profile": profile, "exif": exif, "transparency": (255, 0, 0), "comment": "mine"}
+    path = save(noise(40, 40).convert(mode), tmp_path / f"a.{suffix}", **options)
+    files = explain_image(model, path, PREPROCESSING, CLASSES, tmp_path / "out").files
+    for file in (files[0], files[2]):
+        info = Image.open(file).info
+        assert info.get("icc_profile") == (profile if kept else None)
+        assert not info.keys() & {"exif", "transparency", "comment"}
+
+
 def test_a_photograph_turned_by_exif_comes_out_upright(tmp_path: Path) -> None:
     upright = np.zeros((80, 50, 3), np.uint8)
     upright[10:25, 12:38] = (250, 40, 40)
@@ -360,3 +379,21 @@ def test_a_picture_appears_whole_or_not_at_all(
         explain_image(model, path, PREPROCESSING, CLASSES, tmp_path / "out", colormap="viridis")
     assert [file.read_bytes() for file in old] == contents
     assert sorted((tmp_path / "out").iterdir()) == sorted(old)
+
+
+@pytest.mark.parametrize("name", ["abn_cifar_resnet20", "abn_se_resnet18"])
+def test_networks_of_this_library_are_explained(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    network = create_model(name, num_classes=3).eval()
+    path = save(noise(48, 36), tmp_path / "a.png")
+    explanation = explain_image(network, path, PREPROCESSING, CLASSES, tmp_path / "out")
+    with torch.no_grad():
+        logits = network(PREPROCESSING(Image.open(path))[None]).logits[0]
+    assert explanation.label == CLASSES[int(logits.argmax())]
+    assert explanation.confidence == pytest.approx(float(logits.softmax(0).max()), abs=1e-5)
+
+
+def test_a_baseline_of_this_library_is_refused(tmp_path: Path) -> None:
+    path = save(noise(48, 36), tmp_path / "a.png")
+    with pytest.raises(AbnFastError, match="plain classifier without attention map"):
+        explain_image(create_model("cifar_resnet20", num_classes=3), path, PREPROCESSING, CLASSES, tmp_path / "out")

@@ -62,8 +62,10 @@ def test_an_inverted_peak_misses() -> None:
 
 
 def test_a_box_between_pixels_holds_those_whose_centre_it_holds() -> None:
-    boxes = torch.tensor([[2.6, 2.0, 5.0, 4.0], [2.4, 2.0, 5.0, 4.0], [1.0, 2.0, 2.4, 4.0]])
-    assert pointing_game(peaked(2, 2).expand(3, 6, 8), boxes).tolist() == [False, True, False]
+    boxes = torch.tensor(
+        [[2.6, 2.0, 5.0, 4.0], [2.4, 2.0, 5.0, 4.0], [1.0, 2.0, 2.4, 4.0], [1, 2, 2.5, 4], [2.5, 2, 4, 4]]
+    )
+    assert pointing_game(peaked(2, 2).expand(5, 6, 8), boxes).tolist() == [False, True, False, False, True]
 
 
 def test_no_maps_give_no_hits() -> None:

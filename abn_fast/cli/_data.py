@@ -1,0 +1,39 @@
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from abn_fast.data import ImageDataset
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def data_options(command: Command) -> Command:
+    """The options that choose a data set."""
+    command = click.option("--download", is_flag=True, help="Download CIFAR or SVHN to --root.")(command)
+    command = click.option("--root", default="data", show_default=True, help="Folder of CIFAR's or SVHN's files.")(
+        command
+    )
+    return click.option(
+        "--data",
+        default="digits-in-the-wild",
+        show_default=True,
+        help="digits-in-the-wild, cifar10, cifar100, svhn, or a folder with train/CLASS/ and test/CLASS/ images.",
+    )(command)
+
+
+def open_data(data: str, root: str, download: bool, split: str, **arguments: Any) -> "ImageDataset":
+    """The data set that the options name; anything but a known name is a folder."""
+    from abn_fast.data import create_dataset, list_datasets
+
+    if data in list_datasets() and data != "image-folder":
+        return create_dataset(data, split, root, download=download, **arguments)
+    return create_dataset("image-folder", split, data, download=download, **arguments)
+
+
+def line_of(metrics: dict[str, float]) -> str:
+    """Metrics as a line; all but the loss are percentages."""
+    parts = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
+    parts += [f"{name.replace('_', ' ')} {value:.1f} %" for name, value in metrics.items() if name != "loss"]
+    return ", ".join(parts)

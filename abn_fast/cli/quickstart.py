@@ -1,0 +1,132 @@
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from abn_fast.cli.train import channels_last
+
+if TYPE_CHECKING:
+    from abn_fast.data import DigitsInTheWild
+    from abn_fast.modules import ImageNetwork
+
+BACKBONE = "cifar_resnet14"
+SHEET_IMAGES = 16
+
+
+@click.command()
+@click.option("--out", default="runs/demo", show_default=True, type=click.Path(), help="Folder of all files.")
+@click.option("--epochs", type=int, default=6, show_default=True)
+@click.option("--train-images", type=int, default=10_000, show_default=True)
+@click.option("--test-images", type=int, default=2_000, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+def quickstart(out: str, epochs: int, train_images: int, test_images: int, seed: int) -> None:
+    """Train a small ABN and its plain baseline on real digits in real photographs, and show where the ABN looks.
+
+    Both train on the same images for the same epochs. Interrupted, it goes on where it was when called again.
+    """
+    from abn_fast.data import DigitsInTheWild
+    from abn_fast.training import TrainingConfig, evaluate
+
+    started = time.perf_counter()
+    folder = Path(out)
+    config = TrainingConfig(epochs=epochs, batch_size=64, warmup_epochs=min(1, epochs / 4), seed=seed)
+    click.echo(f"{train_images} training and {test_images} held-out images of DigitsInTheWild ...")
+    train_set = DigitsInTheWild("train", train_images, seed, augment=True, augmentation_seed=seed)
+    test_set = DigitsInTheWild("test", test_images, seed)
+    networks = {}
+    scores = {}
+    for role, name in (("abn", f"abn_{BACKBONE}"), ("baseline", BACKBONE)):
+        click.echo(f"training {name}")
+        networks[role] = _trained(name, train_set, test_set, config, folder / role)
+        scores[role] = evaluate(networks[role], test_set, precision=config.precision)
+    _write_sheet(networks["abn"], test_set, folder / "attention.png")
+    summary = _summary(scores, time.perf_counter() - started)
+    _write_summary(folder / "summary.json", summary)
+    _show(summary, folder)
+
+
+def _trained(
+    name: str, train_set: "DigitsInTheWild", test_set: "DigitsInTheWild", config: Any, folder: Path
+) -> "ImageNetwork":
+    """The network of a finished run in `folder`, of an interrupted one that is finished now, or of a new one."""
+    import torch
+
+    from abn_fast._errors import AbnFastError
+    from abn_fast.models import create_model
+    from abn_fast.training import RunFolder, choose_device, train
+
+    run = RunFolder(folder)
+    settings = {
+        "model": {"name": name, "arguments": {"num_classes": 10}},
+        "data": {"data": "digits-in-the-wild", "root": "data", "download": False},
+        "images": [len(train_set), len(test_set)],
+        "training": config.to_dict(),
+    }
+    torch.manual_seed(config.seed)
+    model = create_model(name, num_classes=10)
+    channels_last(model, choose_device())
+    if not run.settings.exists():
+        run.create(settings)
+    elif run.read_settings() != settings:
+        raise AbnFastError(f"{folder} holds a run with other settings: remove it or choose another --out")
+    resume = run.checkpoint.exists()
+    train(model, train_set, test_set, config, folder, resume=resume, progress=True, log=click.echo)
+    return model
+
+
+def _write_sheet(model: "ImageNetwork", test_set: "DigitsInTheWild", path: Path) -> None:
+    """Held-out images with their maps, predictions and confidences."""
+    import torch
+
+    from abn_fast._files import write_atomically
+    from abn_fast.explain import contact_sheet
+
+    images, labels = test_set.batch(range(SHEET_IMAGES))
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        output = model.eval()(images.to(device))
+    confidence, predicted = output.logits.float().softmax(1).max(1)
+    sheet = contact_sheet(
+        test_set.preprocessing.denormalize(images),
+        output.attention.float().cpu(),
+        [test_set.classes[label] for label in labels.tolist()],
+        [test_set.classes[label] for label in predicted.tolist()],
+        confidence.tolist(),
+    )
+    write_atomically(path, lambda temporary: sheet.save(temporary, format="PNG", optimize=True))
+
+
+def _summary(scores: dict[str, dict[str, float]], seconds: float) -> dict[str, Any]:
+    abn = scores["abn"]
+    return {
+        "abn": {name: abn[name] for name in ("top1", "pointing_game", "energy")},
+        "baseline": {"top1": scores["baseline"]["top1"]},
+        "inverted_map": {"pointing_game": abn["inverted_pointing_game"]},
+        "seconds": seconds,
+    }
+
+
+def _write_summary(path: Path, summary: dict[str, Any]) -> None:
+    from abn_fast.training.run import write_text
+
+    write_text(path, json.dumps(summary, indent=2) + "\n")
+
+
+def _show(summary: dict[str, Any], folder: Path) -> None:
+    def cell(value: float | None) -> str:
+        return " " * 14 if value is None else f"{value:12.1f} %"
+
+    click.echo(f"\n{'held-out images':24}{'top-1':>14}{'pointing game':>14}{'energy in box':>14}")
+    for label, row in (("ABN", "abn"), ("plain baseline", "baseline"), ("ABN, inverted map", "inverted_map")):
+        values = summary[row]
+        click.echo(f"{label:24}" + "".join(cell(values.get(name)) for name in ("top1", "pointing_game", "energy")))
+    checkpoint = folder / "abn" / "last.safetensors"
+    click.echo(
+        f"\n{summary['seconds']:.0f} s. Pictures: {folder / 'attention.png'}; figures: {folder / 'summary.json'}\n"
+        f"\nNext:\n"
+        f"  abn-fast explain {checkpoint} YOUR_IMAGE.png\n"
+        f"  abn-fast evaluate {checkpoint} --data digits-in-the-wild\n"
+        f"  abn-fast train --model abn_resnet18 --data YOUR_FOLDER --epochs 30"
+    )

@@ -1,0 +1,26 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+from abn_fast._files import write_atomically
+
+_PANELS = {
+    "loss": ("loss", "test_loss"),
+    "top-1 accuracy, %": ("top1", "attention_top1", "test_top1", "test_attention_top1"),
+}
+
+
+def write_learning_curve(path: Path, history: Sequence[dict[str, float]]) -> None:
+    """Draw loss and accuracies over the epochs into a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    for axes, (label, names) in zip(figure.subplots(1, 2), _PANELS.items(), strict=True):
+        for name in names:
+            points = [(row["epoch"], row[name]) for row in history if name in row]
+            if points:
+                dashes = "-" if name.startswith("test_") else "--"
+                axes.plot(*zip(*points, strict=True), dashes, label=name.replace("_", " "))
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=110))
