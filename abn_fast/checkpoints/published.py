@@ -101,8 +101,9 @@ def _config(layout: Layout, shapes: Shapes, source: object) -> ModelConfig:
         name = layout.family.format(**numbers)
     except KeyError:
         name = layout.family.partition("{")[0]
-    in_name = find_family(name)[1]
-    arguments |= {key: value for key, value in numbers.items() if key not in in_name and layout.fixed.get(key) != value}
+    family, in_name = find_family(name)
+    stated = family.defaults() | in_name
+    arguments |= {key: value for key, value in numbers.items() if stated.get(key) != value}
     return ModelConfig(ABN_PREFIX + name, arguments)
 
 

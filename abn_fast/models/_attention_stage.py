@@ -48,9 +48,8 @@ def _work_out_of_place(stage: nn.Module) -> None:
 
 def reset_parameters(model: nn.Module) -> nn.Module:
     """Initialise a model afresh: each layer by its `reset_parameters`, then all by the model's `init_weights`."""
-    for module in model.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-    if hasattr(model, "init_weights"):
-        model.init_weights()
+    resets = [getattr(module, "reset_parameters", None) for module in model.modules()]
+    for reset in [*resets, getattr(model, "init_weights", None)]:
+        if reset is not None:
+            reset()
     return model

@@ -39,7 +39,7 @@ def cut(model: nn.Module, num_classes: int | None = None) -> Cut:
     headless = getattr(model, "num_classes", None) == 0
     if headless and num_classes is None:
         raise AbnFastError("it has no classifier (num_classes=0): pass num_classes=")
-    if headless or num_classes not in (None, _count_classes(branch, features[0])):
+    if num_classes is not None and (headless or num_classes != _count_classes(branch, features[0])):
         branch.reset_classifier(num_classes)
     return Cut(extractor, branch, features, _count_classes(branch, features[0]))
 

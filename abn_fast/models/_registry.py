@@ -29,6 +29,10 @@ class Family:
         name: str = self.build.__name__
         return name
 
+    def defaults(self) -> dict[str, Any]:
+        """The values of the arguments that may be left out."""
+        return {name: parameter.default for name, parameter in inspect.signature(self.build).parameters.items()}
+
     def match(self, name: str) -> dict[str, int] | None:
         """The numbers in `name`, if it is a name of this family."""
         if name == self.base_name:

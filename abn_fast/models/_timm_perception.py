@@ -1,3 +1,5 @@
+from typing import Any
+
 from torch import Tensor, nn
 
 from abn_fast.modules import PerceptionBranch
@@ -10,6 +12,8 @@ class TimmPerceptionBranch(PerceptionBranch):
         stage: [N, C, H, W] -> [N, C', H', W'].
         head: the timm model without the modules that its `forward_features` uses.
     """
+
+    classifier: Any
 
     def __init__(self, stage: nn.Module, head: nn.Module) -> None:
         super().__init__(stage, nn.Identity(), head)
@@ -25,8 +29,9 @@ class TimmPerceptionBranch(PerceptionBranch):
         return classifier
 
     def reset_classifier(self, num_classes: int) -> list[nn.Module]:
-        """Have the model replace its classifier; returns the new one."""
+        """Have the model replace its classifier, or classifiers if it was distilled; returns the new ones."""
         weights = next(self.stage.parameters())
         self.classifier.reset_classifier(num_classes)
         self.classifier.to(device=weights.device, dtype=weights.dtype)
-        return [self.get_classifier()]
+        new = self.classifier.get_classifier()
+        return list(new) if isinstance(new, tuple) else [new]

@@ -10,11 +10,11 @@ def take_out_stride(stage: nn.Module) -> nn.Module:
     blurs, which are there only to lower the resolution, become the identity. Other layers keep their stride.
     """
     for name, module in list(stage.named_modules()):
-        if max(_pair(getattr(module, "stride", 1))) == 1:
+        if _sides(getattr(module, "stride", 1)) <= {1}:
             continue
         if isinstance(module, nn.Conv2d):
             module.stride = (1, 1)
-            if _is_even(module.kernel_size):
+            if _has_even_side(module.kernel_size):
                 module.padding = "same"
         elif isinstance(module, POOLS):
             stage.set_submodule(name, _pool_without_stride(module))
@@ -24,19 +24,18 @@ def take_out_stride(stage: nn.Module) -> nn.Module:
 
 
 def _pool_without_stride(pool: nn.MaxPool2d | nn.AvgPool2d) -> nn.Module:
-    size = _pair(pool.kernel_size)
-    if _is_even(size):
+    size = pool.kernel_size
+    if _has_even_side(size):
         return nn.Identity()
-    padding = (size[0] // 2, size[1] // 2)
+    padding = size // 2 if isinstance(size, int) else (size[0] // 2, size[1] // 2)
     if isinstance(pool, nn.MaxPool2d):
         return nn.MaxPool2d(size, 1, padding)
     return nn.AvgPool2d(size, 1, padding, count_include_pad=False)
 
 
-def _is_even(kernel_size: tuple[int, ...]) -> bool:
-    return any(side % 2 == 0 for side in kernel_size)
+def _has_even_side(kernel_size: int | tuple[int, ...]) -> bool:
+    return any(side % 2 == 0 for side in _sides(kernel_size))
 
 
-def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    height, width = (value, value) if isinstance(value, int) else value
-    return height, width
+def _sides(size: int | tuple[int, ...]) -> set[int]:
+    return {size} if isinstance(size, int) else set(size)

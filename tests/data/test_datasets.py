@@ -121,7 +121,7 @@ def test_no_network_is_told_in_one_line(name: str, tmp_path: Path, monkeypatch: 
         raise URLError("Name or service not known")
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    with pytest.raises(AbnFastError, match="could not be downloaded.*Name or service not known") as error:
+    with pytest.raises(AbnFastError, match=r"could not be downloaded.*Name or service not known") as error:
         create_dataset(name, "train", tmp_path, download=True)
     assert str(tmp_path) in str(error.value)
     assert "\n" not in str(error.value)
@@ -132,13 +132,13 @@ def test_the_names() -> None:
 
 
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:
-    with pytest.raises(AbnFastError, match="'mnist'.*cifar10.*svhn"):
+    with pytest.raises(AbnFastError, match=r"'mnist'.*cifar10.*svhn"):
         create_dataset("mnist", "train")
 
 
 @pytest.mark.parametrize("name", list_datasets())
 def test_an_unknown_split_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(AbnFastError, match="'validation'.*'train' or 'test'"):
+    with pytest.raises(AbnFastError, match=r"'validation'.*'train' or 'test'"):
         create_dataset(name, "validation", tmp_path)
 
 

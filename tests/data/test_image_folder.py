@@ -67,7 +67,7 @@ def test_given_classes_set_the_labels(root: Path) -> None:
     dataset = create_dataset("image-folder", "test", root, classes=["cat", "dog", "bee", "ant"])
     assert isinstance(dataset, ImageFolder)
     assert dataset.classes == ["cat", "dog", "bee", "ant"]
-    assert dataset.labels.tolist() == [0, 0, 2, 2, 3, 3]
+    assert dataset.labels.tolist() == [3, 3, 2, 2, 0, 0]
 
 
 def test_defaults_to_imagenets_preprocessing(root: Path) -> None:

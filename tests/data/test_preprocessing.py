@@ -20,9 +20,7 @@ def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
 @pytest.mark.parametrize("image_size", [(32, 32), (40, 24), (33, 65)])
 @pytest.mark.parametrize("crop_pct", [1.0, 0.875, 0.95])
 @pytest.mark.parametrize("picture", [(32, 32), (100, 71), (57, 200), (20, 23), (333, 333)])
-def test_pixels_are_timms(
-    image_size: tuple[int, int], crop_pct: float, picture: tuple[int, int]
-) -> None:
+def test_pixels_are_timms(image_size: tuple[int, int], crop_pct: float, picture: tuple[int, int]) -> None:
     timm = pytest.importorskip("timm.data")
     image = noise(*picture)
     for interpolation in ("bilinear", "bicubic", "nearest"):
@@ -90,9 +88,7 @@ def test_normalizing_whole_numbers_is_refused() -> None:
 def test_to_tensor_keeps_the_pictures_size() -> None:
     image = noise(13, 7)
     seen = Preprocessing((48, 48), MEAN, STD, crop_pct=0.5).to_tensor(image)
-    expected = (np.asarray(image).transpose(2, 0, 1) / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(
-        STD, (3, 1, 1)
-    )
+    expected = (np.asarray(image).transpose(2, 0, 1) / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
     np.testing.assert_allclose(seen.numpy(), expected, atol=1e-5)
 
 

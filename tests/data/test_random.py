@@ -30,6 +30,6 @@ def test_numbers_are_uniform_and_independent() -> None:
     counts = np.histogram(numbers, bins=64, range=(0, 1))[0]
     expected = numbers.size / 64
     assert ((counts - expected) ** 2 / expected).sum() < 120  # chi-squared, 63 degrees: p = 2e-5
-    shifted = np.concatenate([numbers, numbers[1:].tolist() + [numbers[0].tolist()]], axis=1)  # and the next row
+    shifted = np.concatenate([numbers, np.roll(numbers, -1, axis=0)], axis=1)  # and the next row
     correlation = np.corrcoef(shifted.T) - np.eye(16)
     assert np.abs(correlation).max() < 5 / np.sqrt(len(numbers))

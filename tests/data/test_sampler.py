@@ -50,7 +50,7 @@ def test_serves_a_data_loader() -> None:
     loader = DataLoader(TensorDataset(torch.arange(10)), batch_size=4, sampler=sampler)
     batches = [batch.tolist() for (batch,) in loader]
     assert len(loader) == 2
-    assert sum(batches, []) == list(sampler)
+    assert [index for batch in batches for index in batch] == list(sampler)
 
 
 @pytest.mark.parametrize(

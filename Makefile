@@ -1,0 +1,48 @@
+# Every target sets up what it needs in .venv first.
+#
+#   TORCH   pip's arguments for a torch build of your choice, for example the CPU-only one; by default whatever pip gives
+#   PYTHON  the interpreter that .venv is made of
+
+PYTHON ?= python3
+TORCH ?=
+
+VENV := .venv
+RUN := $(VENV)/bin
+PYTEST := $(RUN)/python -m pytest
+
+.PHONY: demo test test-slow lint types bench clean
+
+demo: $(VENV)/.demo
+	$(RUN)/python -m abn_fast quickstart --out runs/demo
+
+test: $(VENV)/.test
+	$(PYTEST)
+
+test-slow: $(VENV)/.test
+	$(PYTEST) -m slow
+
+lint: $(VENV)/.test
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+
+types: $(VENV)/.test
+	$(RUN)/mypy
+
+bench: $(VENV)/.test
+	$(PYTEST) bench
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.torch:
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH),$(RUN)/pip install $(TORCH))
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml setup.py
+	$(RUN)/pip install -e '.[data]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.torch pyproject.toml setup.py
+	$(RUN)/pip install -e '.[dev]'
+	touch $@
