@@ -1,5 +1,6 @@
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,10 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         self.augment = augment
         self.augmentation_seed = augmentation_seed
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # so that living workers see it change
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._epoch.share_memory_()  # a copy's is not, and a worker's is already
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -1,11 +1,10 @@
 from dataclasses import dataclass
 
-import torch
 from torch import Size, fx, nn
 
 from abn_fast._errors import AbnFastError
 from abn_fast.models._cut_point import ancestors, cut_points, feature_maps
-from abn_fast.models._meta import image_channels, meta_copy, meta_tensor, output_shapes
+from abn_fast.models._meta import image_channels, output_shapes
 from abn_fast.models._timm_perception import TimmPerceptionBranch
 from abn_fast.models._tracing import module_nodes, result_node, section, trace
 from abn_fast.modules import PerceptionBranch
@@ -33,15 +32,14 @@ def cut(model: nn.Module, num_classes: int | None = None) -> Cut:
         AbnFastError: there is no such place, or more than one tensor crosses it.
     """
     runs = output_shapes(model, image_channels(model))
-    maps = feature_maps(runs)
-    name, extractor, branch = _first_true_cut(model, maps)
-    features = [run[name] for run in runs]
-    headless = getattr(model, "num_classes", None) == 0
-    if headless and num_classes is None:
-        raise AbnFastError("it has no classifier (num_classes=0): pass num_classes=")
-    if num_classes is not None and (headless or num_classes != _count_classes(branch, features[0])):
+    classes = _count_classes(model, runs[0].get("", Size()))
+    name, extractor, branch = _first_true_cut(model, feature_maps(runs))
+    if num_classes is not None and num_classes != classes:
         branch.reset_classifier(num_classes)
-    return Cut(extractor, branch, features, _count_classes(branch, features[0]))
+        classes = num_classes
+    if not classes:
+        raise AbnFastError("it has no classifier (num_classes=0): pass num_classes=")
+    return Cut(extractor, branch, [run[name] for run in runs], classes)
 
 
 def _first_true_cut(model: nn.Module, maps: dict[str, tuple[int, int]]) -> tuple[str, nn.Module, PerceptionBranch]:
@@ -84,10 +82,7 @@ def _branch(stage: nn.Module, model: nn.Module, graph: fx.Graph, last_map: fx.No
     return PerceptionBranch(stage, section(model, graph, last_map, pooled), model.get_submodule(str(logits.target)))
 
 
-def _count_classes(branch: PerceptionBranch, features: Size) -> int:
-    probe = meta_copy(branch).eval()
-    with torch.no_grad():
-        logits = probe(meta_tensor(features, probe))
-    if logits.ndim != 2:
-        raise AbnFastError(f"it returns a tensor of shape {tuple(logits.shape)} instead of logits [N, K]")
-    return int(logits.shape[1])
+def _count_classes(model: nn.Module, output: Size) -> int:
+    if len(output) != 2:
+        raise AbnFastError("it does not return logits [N, K]")
+    return 0 if getattr(model, "num_classes", None) == 0 else output[1]

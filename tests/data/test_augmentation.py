@@ -1,3 +1,4 @@
+import copy
 import pickle
 import random
 from collections.abc import Callable
@@ -74,7 +75,7 @@ def test_seed_and_epoch_change_the_samples(create: Create, tmp_path: Path) -> No
 
 @both
 def test_living_workers_learn_of_a_new_epoch(create: Create, tmp_path: Path) -> None:
-    dataset = create(tmp_path)
+    dataset = copy.deepcopy(create(tmp_path))
     loader = DataLoader(dataset, batch_size=24, num_workers=1, persistent_workers=True)
     for epoch in range(3):
         dataset.set_epoch(epoch)

@@ -1,0 +1,31 @@
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+Run = Callable[[], Any]
+
+
+def interleaved(ours: Run, peer: Run, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of each round of both, turn by turn after one untimed round, so that both see the same machine."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for run in (ours, peer):
+        run()
+    gc.collect()
+    for _ in range(rounds):
+        for run, seconds in zip((ours, peer), times, strict=True):
+            started = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - started)
+    return times
+
+
+def record(benchmark: Any, case: str, path: str, peer_name: str, ours: Run, peer: Run, rounds: int = 15) -> float:
+    """Compare two paths; extra_info gets case, path, peer and ratio, the peer's median time over ours."""
+    own_times, peer_times = interleaved(ours, peer, rounds)
+    ratio = statistics.median(peer_times) / statistics.median(own_times)
+    benchmark.extra_info.update(case=case, path=path, peer=peer_name, ratio=round(ratio, 3))
+    benchmark.pedantic(ours, rounds=3)
+    print(f"\n{case}: {path} is {ratio:.2f} times as fast as {peer_name}")
+    return ratio

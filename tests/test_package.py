@@ -1,0 +1,136 @@
+"""How the package is installed and imported."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ORDER = ["kernels", "modules", "models", ("checkpoints", "data", "training", "explain", "export"), "cli"]
+
+
+def python(code: str, *, cwd: Path = ROOT, path: Path | None = None) -> str:
+    arguments = [sys.executable, "-c", code]
+    environment = None if path is None else {"PYTHONPATH": str(path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=cwd, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_import_needs_no_optional_package_and_is_light() -> None:
+    code = """
+import sys
+OPTIONAL = "triton onnx onnxscript onnxruntime timm tensorrt tensorrt_rtx sklearn pytorch_grad_cam".split()
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in OPTIONAL:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+import torch, time
+started = time.perf_counter()
+import abn_fast
+seconds = time.perf_counter() - started
+assert seconds < 0.5, seconds
+assert "abn_fast.kernels" not in sys.modules
+started = time.perf_counter()
+model = abn_fast.create_model("abn_cifar_resnet8")
+assert "torchvision" not in sys.modules
+model(torch.zeros(2, 3, 16, 16))
+abn_fast.load_checkpoint, abn_fast.abn_loss, abn_fast.from_published
+"""
+    python(code)
+
+
+def test_a_missing_package_names_its_extra() -> None:
+    code = """
+import sys
+sys.modules["sklearn"] = None
+import abn_fast
+from abn_fast.data import DigitsInTheWild
+try:
+    DigitsInTheWild("train", 4)
+except abn_fast.AbnFastError as error:
+    print(error)
+"""
+    assert "pip install 'abn-fast[data]'" in python(code)
+
+
+def test_every_public_name_is_there() -> None:
+    import abn_fast
+
+    for name in abn_fast.__all__:
+        assert getattr(abn_fast, name) is not None
+        assert name in dir(abn_fast)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = abn_fast.nothing
+
+
+def imported_layers(file: Path) -> set[str]:
+    nodes = ast.walk(ast.parse(file.read_text()))
+    modules = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    nodes = ast.walk(ast.parse(file.read_text()))
+    modules += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    parts = [module.split(".") for module in modules]
+    named = {part[1] for part in parts if part[0] == "abn_fast" and len(part) > 1}
+    nodes = ast.walk(ast.parse(file.read_text()))
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module == "abn_fast":
+            named |= {alias.name for alias in node.names}
+    return named
+
+
+def test_imports_go_one_way() -> None:
+    level = {
+        name: index for index, names in enumerate(ORDER) for name in ([names] if isinstance(names, str) else names)
+    }
+    for layer, own in level.items():
+        folder = ROOT / (layer if layer in ("kernels", "export") else f"abn_fast/{layer}")
+        files = list(folder.rglob("*.py"))
+        assert files, folder
+        for file in files:
+            above = {name for name in imported_layers(file) if level.get(name, -1) > own}
+            assert not above, f"{file} imports {above}"
+
+
+def test_triton_kernels_and_the_reference_do_not_import_each_other() -> None:
+    for file in (ROOT / "kernels").rglob("*.py"):
+        text = file.read_text()
+        if "import triton" in text:
+            assert "kernels.reference" not in text, file
+    assert "triton" not in (ROOT / "kernels" / "reference.py").read_text()
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_module_once_and_works_elsewhere(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    sources = {
+        f"abn_fast/{file.relative_to(ROOT).as_posix().removeprefix('abn_fast/')}"
+        for folder in ("abn_fast", "kernels", "export")
+        for file in (ROOT / folder).rglob("*.py")
+    }
+    assert sorted(names) == sorted(sources | {"abn_fast/py.typed"})
+    unpacked, elsewhere = tmp_path / "unpacked", tmp_path / "elsewhere"
+    zipfile.ZipFile(wheel).extractall(unpacked)
+    elsewhere.mkdir()
+    code = "import abn_fast.kernels, abn_fast.export, abn_fast; print(abn_fast.kernels.__file__); abn_fast.list_models"
+    assert python(code, cwd=elsewhere, path=unpacked).startswith(str(unpacked))
+
+
+def test_a_plain_checkout_works_without_installation(tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
+sys.path.insert(0, {str(ROOT)!r})
+import abn_fast.kernels, abn_fast.export
+print(abn_fast.kernels.__file__, abn_fast.export.__file__)
+"""
+    assert python(code, cwd=tmp_path).split() == [
+        str(ROOT / "abn_fast" / "kernels" / "__init__.py"),
+        str(ROOT / "abn_fast" / "export" / "__init__.py"),
+    ]
