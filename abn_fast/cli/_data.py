@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,6 +12,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def data_options(command: Command) -> Command:
     """The options that choose a data set."""
+    command = click.option(
+        "--image-size", type=int, help="Side of the images that the network sees, pixels; by default the data set's."
+    )(command)
     command = click.option("--download", is_flag=True, help="Download CIFAR or SVHN to --root.")(command)
     command = click.option("--root", default="data", show_default=True, help="Folder of CIFAR's or SVHN's files.")(
         command
@@ -23,13 +27,23 @@ def data_options(command: Command) -> Command:
     )(command)
 
 
-def open_data(data: str, root: str, download: bool, split: str, **arguments: Any) -> "ImageDataset":
+def open_data(
+    data: str, root: str, download: bool, image_size: int | None, split: str, **arguments: Any
+) -> "ImageDataset":
     """The data set that the options name; anything but a known name is a folder."""
+    from abn_fast._checks import checked_whole
     from abn_fast.data import create_dataset, list_datasets
 
-    if data in list_datasets() and data != "image-folder":
-        return create_dataset(data, split, root, download=download, **arguments)
-    return create_dataset("image-folder", split, data, download=download, **arguments)
+    if data not in list_datasets() or data == "image-folder":
+        data, root = "image-folder", data
+    if image_size is not None and arguments.get("preprocessing") is None:
+        side = checked_whole("image_size", image_size)
+        if data == "digits-in-the-wild":
+            arguments["image_size"] = side
+        else:
+            own = create_dataset(data, split, root, download=download).preprocessing
+            arguments["preprocessing"] = replace(own, image_size=(side, side))
+    return create_dataset(data, split, root, download=download, **arguments)
 
 
 def line_of(metrics: dict[str, float]) -> str:

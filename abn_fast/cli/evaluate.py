@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import click
 
 from abn_fast.cli._data import data_options, line_of, open_data
@@ -16,6 +18,7 @@ def evaluate(
     data: str,
     root: str,
     download: bool,
+    image_size: int | None,
     split: str,
     batch_size: int,
     precision: str,
@@ -31,7 +34,11 @@ def evaluate(
 
     checked_whole("batch_size", batch_size)
     loaded = read_checkpoint(checkpoint)
-    dataset = open_data(data, root, download, split, preprocessing=loaded.preprocessing)
+    seen = loaded.preprocessing
+    if seen is not None and image_size is not None:
+        side = checked_whole("image_size", image_size)
+        seen = replace(seen, image_size=(side, side))
+    dataset = open_data(data, root, download, image_size, split, preprocessing=seen)
     channels_last(loaded.model, choose_device(device))
     metrics = evaluate_model(
         loaded.model,

@@ -27,7 +27,8 @@ def quickstart(out: str, epochs: int, train_images: int, test_images: int, seed:
     Both train on the same images for the same epochs. Interrupted, it goes on where it was when called again.
     """
     from abn_fast.data import DigitsInTheWild
-    from abn_fast.training import TrainingConfig, evaluate
+    from abn_fast.training import TrainingConfig
+    from abn_fast.training.run import write_text
 
     started = time.perf_counter()
     folder = Path(out)
@@ -35,22 +36,26 @@ def quickstart(out: str, epochs: int, train_images: int, test_images: int, seed:
     click.echo(f"{train_images} training and {test_images} held-out images of DigitsInTheWild ...")
     train_set = DigitsInTheWild("train", train_images, seed, augment=True, augmentation_seed=seed)
     test_set = DigitsInTheWild("test", test_images, seed)
-    networks = {}
-    scores = {}
-    for role, name in (("abn", f"abn_{BACKBONE}"), ("baseline", BACKBONE)):
-        click.echo(f"training {name}")
-        networks[role] = _trained(name, train_set, test_set, config, folder / role)
-        scores[role] = evaluate(networks[role], test_set, precision=config.precision)
-    _write_sheet(networks["abn"], test_set, folder / "attention.png")
-    summary = _summary(scores, time.perf_counter() - started)
-    _write_summary(folder / "summary.json", summary)
+    before_training = time.perf_counter()
+    network, abn = _trained(f"abn_{BACKBONE}", train_set, test_set, config, folder / "abn")
+    _, baseline = _trained(BACKBONE, train_set, test_set, config, folder / "baseline")
+    after_training = time.perf_counter()
+    _write_sheet(network, test_set, folder / "attention.png")
+    others = before_training - started + time.perf_counter() - after_training
+    summary = {
+        "abn": {name: abn[f"test_{name}"] for name in ("top1", "pointing_game", "energy")},
+        "baseline": {"top1": baseline["test_top1"]},
+        "inverted_map": {"pointing_game": abn["test_inverted_pointing_game"]},
+        "seconds": round(others + abn["seconds"] + baseline["seconds"], 1),
+    }
+    write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     _show(summary, folder)
 
 
 def _trained(
     name: str, train_set: "DigitsInTheWild", test_set: "DigitsInTheWild", config: Any, folder: Path
-) -> "ImageNetwork":
-    """The network of a finished run in `folder`, of an interrupted one that is finished now, or of a new one."""
+) -> "tuple[ImageNetwork, dict[str, Any]]":
+    """Network and summary of the run in `folder`, which is started, finished or just read."""
     import torch
 
     from abn_fast._errors import AbnFastError
@@ -60,7 +65,7 @@ def _trained(
     run = RunFolder(folder)
     settings = {
         "model": {"name": name, "arguments": {"num_classes": 10}},
-        "data": {"data": "digits-in-the-wild", "root": "data", "download": False},
+        "data": {"data": "digits-in-the-wild", "root": "data", "download": False, "image_size": None},
         "images": [len(train_set), len(test_set)],
         "training": config.to_dict(),
     }
@@ -71,9 +76,10 @@ def _trained(
         run.create(settings)
     elif run.read_settings() != settings:
         raise AbnFastError(f"{folder} holds a run with other settings: remove it or choose another --out")
+    click.echo(f"{name} in {folder}")
     resume = run.checkpoint.exists()
-    train(model, train_set, test_set, config, folder, resume=resume, progress=True, log=click.echo)
-    return model
+    summary = train(model, train_set, test_set, config, folder, resume=resume, progress=True, log=click.echo)
+    return model, summary
 
 
 def _write_sheet(model: "ImageNetwork", test_set: "DigitsInTheWild", path: Path) -> None:
@@ -96,22 +102,6 @@ def _write_sheet(model: "ImageNetwork", test_set: "DigitsInTheWild", path: Path)
         confidence.tolist(),
     )
     write_atomically(path, lambda temporary: sheet.save(temporary, format="PNG", optimize=True))
-
-
-def _summary(scores: dict[str, dict[str, float]], seconds: float) -> dict[str, Any]:
-    abn = scores["abn"]
-    return {
-        "abn": {name: abn[name] for name in ("top1", "pointing_game", "energy")},
-        "baseline": {"top1": scores["baseline"]["top1"]},
-        "inverted_map": {"pointing_game": abn["inverted_pointing_game"]},
-        "seconds": seconds,
-    }
-
-
-def _write_summary(path: Path, summary: dict[str, Any]) -> None:
-    from abn_fast.training.run import write_text
-
-    write_text(path, json.dumps(summary, indent=2) + "\n")
 
 
 def _show(summary: dict[str, Any], folder: Path) -> None:

@@ -87,7 +87,7 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     training["milestones"] = _milestones(options["milestones"])
     return {
         "model": {"name": options["model"], "arguments": {"gate": options["gate"]} if options["gate"] else {}},
-        "data": {name: options[name] for name in ("data", "root", "download")},
+        "data": {name: options[name] for name in ("data", "root", "download", "image_size")},
         "training": TrainingConfig(**training).to_dict(),
     }
 

@@ -1,9 +1,12 @@
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from abn_fast._errors import AbnFastError
+
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises, by format
 
 
 def load_image(path: str | Path) -> Image.Image:
@@ -19,10 +22,11 @@ def load_image(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
+            with suppress(*_BROKEN):  # broken metadata does not spoil the pixels
+                ImageOps.exif_transpose(image, in_place=True)
             return image
     except UnidentifiedImageError:
         raise AbnFastError(f"image '{path}' is corrupt or not a picture that Pillow reads") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+    except (*_BROKEN, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise AbnFastError(f"image '{path}' cannot be read: {reason}") from None

@@ -111,7 +111,7 @@ def _samples(folder: Path, classes: list[str]) -> list[tuple[str, int]]:
         )
     samples: list[tuple[str, int]] = make_dataset(
         str(folder),
-        {name: label for label, name in enumerate(classes) if name in present},
+        {name: label for label, name in enumerate(classes)},
         is_valid_file=lambda path: path.lower().endswith(IMG_EXTENSIONS) and not Path(path).name.startswith("."),
         allow_empty=True,
     )

@@ -33,9 +33,11 @@ def make_attention_stage(last_stage: nn.Module, features: Iterable[Size]) -> tup
 def _run(stage: nn.Module, features: Tensor) -> Tensor:
     try:
         with torch.no_grad():
-            output: Tensor = stage(features)
+            output = stage(features)
     except Exception as error:  # whatever the model's own code raises
         raise AbnFastError(f"its last stage does not run with stride 1: {first_line(error)}") from error
+    if not isinstance(output, Tensor) or output.ndim != 4:
+        raise AbnFastError("its last stage does not return one map [N, C, H, W]")
     return output
 
 

@@ -76,7 +76,7 @@ def _timm_branch(stage: nn.Module, model: nn.Module, graph: fx.Graph) -> Percept
 
 def _branch(stage: nn.Module, model: nn.Module, graph: fx.Graph, last_map: fx.Node) -> PerceptionBranch:
     logits = result_node(graph)
-    if logits.op != "call_module" or logits is last_map:
+    if logits.op != "call_module" or logits is last_map or len(logits.all_input_nodes) != 1:
         raise AbnFastError("no classifier module comes last in its forward")
     (pooled,) = logits.all_input_nodes
     return PerceptionBranch(stage, section(model, graph, last_map, pooled), model.get_submodule(str(logits.target)))

@@ -16,7 +16,8 @@ def create_model(name: str, *, gate: Gate | None = None, **arguments: Any) -> At
         name: one of `list_models()`, another depth or width of a listed family, or "timm:NAME" or "torchvision:NAME"
             with or without "abn_" in front.
         gate: "residual" g * (1 + M), the default, or "product" g * M.
-        arguments: `num_classes`, `in_chans` and the family's own, for example `drop_rate` of the Wide ResNet.
+        arguments: `num_classes`, `in_chans` and the family's own, for example `drop_rate` of the Wide ResNet; for a
+            library's model also `pretrained` (False: nothing is downloaded) and `attention_stage` as `from_backbone`'s.
 
     Raises:
         AbnFastError: unknown name or argument, or a value that the family does not take.

@@ -32,6 +32,6 @@ class TimmPerceptionBranch(PerceptionBranch):
         """Have the model replace its classifier, or classifiers if it was distilled; returns the new ones."""
         weights = next(self.stage.parameters())
         self.classifier.reset_classifier(num_classes)
-        self.classifier.to(device=weights.device, dtype=weights.dtype)
+        self.classifier.to(device=weights.device, dtype=weights.dtype)  # older timm makes it float32 on the CPU
         new = self.classifier.get_classifier()
         return list(new) if isinstance(new, tuple) else [new]

@@ -10,7 +10,7 @@ from abn_fast import create_model, load_checkpoint, save_checkpoint, to_publishe
 from abn_fast.cli.quickstart import BACKBONE
 from tests.cli.conftest import Run
 
-SMALL = ("--model", "abn_cifar_resnet8", "--epochs", 2, "--batch-size", 8)
+SMALL = ("--model", "abn_cifar_resnet8", "--epochs", 2, "--batch-size", 8, "--image-size", 32)
 
 
 @pytest.fixture
@@ -43,9 +43,8 @@ def test_a_folder_is_trained_evaluated_explained_and_exported(run: Run, image_fo
 def test_weights_of_a_checkpoint_start_a_run_with_other_classes(run: Run, image_folder: Path) -> None:
     model = create_model("abn_cifar_resnet8", num_classes=5)
     save_checkpoint(model, "start.safetensors")
-    outcome = run(
-        "train", "--weights", "start.safetensors", "--data", image_folder, "--out", "run", "--lr", 1e-9, "--epochs", 1
-    )
+    data = ("--data", image_folder, "--image-size", 32)
+    outcome = run("train", "--weights", "start.safetensors", *data, "--out", "run", "--lr", 1e-9, "--epochs", 1)
     assert outcome.code == 0, outcome.err
     trained = load_checkpoint("run/last.safetensors")
     assert trained.num_classes == 2

@@ -113,12 +113,16 @@ def test_every_shift_and_mirror_comes_and_nothing_else(flip: bool) -> None:
     counts = np.unique(found, axis=0, return_counts=True)[1]
     expected = 4000 / len(possible)
     assert np.abs(counts - expected).max() < 5.5 * np.sqrt(expected)
+    if flip:
+        mirrored = sum(mirror for _, _, mirror in found)
+        assert abs(mirrored - 2000) < 5 * np.sqrt(1000)
 
 
 def test_without_augmentation_a_sample_is_the_preprocessed_picture() -> None:
     for preprocessing in (
         Preprocessing((16, 16), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)),
         Preprocessing((12, 20), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), crop_pct=0.7),
+        Preprocessing((16, 16), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), crop_pct=0.5),
         Preprocessing((16, 16), (0.5,), (0.5,)),
     ):
         dataset = InMemoryImages(torch.from_numpy(PIXELS), torch.arange(24), ["a"] * 24, preprocessing)
@@ -130,9 +134,10 @@ def test_without_augmentation_a_sample_is_the_preprocessed_picture() -> None:
 
 def test_an_index_out_of_range_ends_iteration() -> None:
     dataset = InMemoryImages(torch.from_numpy(PIXELS), torch.arange(24), ["a"] * 24, PLAIN)
+    for index in (24, -25):
+        with pytest.raises(IndexError, match=f"sample {index} of 24"):
+            dataset[index]
     assert len([label for _, label in dataset]) == 24  # type: ignore[attr-defined]  # by __getitem__ alone
-    with pytest.raises(IndexError, match="sample -25 of 24"):
-        dataset[-25]
 
 
 def test_boxes_follow_the_preprocessing() -> None:

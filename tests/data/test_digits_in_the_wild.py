@@ -125,6 +125,15 @@ def test_digits_are_visible(training: DigitsInTheWild) -> None:
     assert (np.array(ink) > 60).mean() > 0.98
 
 
+def test_digits_lie_on_even_ground(training: DigitsInTheWild) -> None:
+    brightness = backgrounds(training)[:500].mean(axis=3)
+    under = np.array([seen[box].std() for seen, box in zip(brightness, inside(training)[:500], strict=True)])
+    corners = np.random.default_rng(0).integers(0, 30, (500, 2))
+    anywhere = [seen[y : y + 18, x : x + 18].std() for seen, (y, x) in zip(brightness, corners, strict=True)]
+    assert under.mean() < 0.85 * np.mean(anywhere)
+    assert under.max() > 40  # yet some ground is uneven everywhere
+
+
 def test_digits_lie_anywhere(training: DigitsInTheWild) -> None:
     assert training.boxes is not None
     share = inside(training).mean(axis=0)
