@@ -23,6 +23,13 @@ def checked_choice(name: str, value: Value, choices: Iterable[Value]) -> Value:
     return value
 
 
+def checked_fraction(name: str, value: float) -> float:
+    """The value itself, if it is at least 0 and below 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise AbnFastError(f"{name}={value!r}; expected a number from 0 up to, but not including, 1")
+    return value
+
+
 def checked_whole(name: str, value: int) -> int:
     """The value itself, if it is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

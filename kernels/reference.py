@@ -41,8 +41,9 @@ def batch_statistics(x: Tensor) -> Statistics:
 
 def norm_scale_shift(weight: Tensor, bias: Tensor, statistics: Statistics, eps: float) -> tuple[Tensor, Tensor]:
     """Batch norm as a line: scale = weight / sqrt(var + eps), shift = bias - scale * mean, [C] each."""
-    scale = weight * torch.rsqrt(statistics.var + eps)
-    return scale, bias - scale * statistics.mean
+    dtype = accumulator(weight.dtype)
+    scale = weight.to(dtype) * torch.rsqrt(statistics.var.to(dtype) + eps)
+    return scale, bias.to(dtype) - scale * statistics.mean.to(dtype)
 
 
 def norm_class_conv(
@@ -53,18 +54,31 @@ def norm_class_conv(
     statistics: Statistics,
     eps: float,
 ) -> Tensor:
-    """class_conv(bn1(f)) with bn1 folded into the weights: z = W' f + c.
-
-        W' = W diag(norm_weight / sqrt(var + eps)),  rounded to the compute dtype
-        c  = W norm_bias - W' mean,                  of the rounded W', which leaves the error no mean to multiply
+    """class_conv(bn1(f)) with bn1 folded into the weights: z = W' f + c, by `fold_norm`.
 
     Shapes: stage_output [N, C', H, W], weight [K, C', 1, 1], the vectors [C'] -> z [N, K, H, W].
     """
-    scale = norm_weight * torch.rsqrt(statistics.var + eps)
-    folded = (weight * scale[:, None, None]).to(_compute_dtype(stage_output))
-    shift = weight.flatten(1).to(scale.dtype) @ norm_bias.to(scale.dtype)
-    shift = shift - folded.flatten(1).to(scale.dtype) @ statistics.mean
+    folded, shift = fold_norm(weight, norm_weight, norm_bias, statistics, eps, compute_dtype(stage_output))
     return F.conv2d(stage_output, folded, shift.to(folded.dtype))
+
+
+def fold_norm(
+    weight: Tensor, norm_weight: Tensor, norm_bias: Tensor, statistics: Statistics, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Weights W' and shift c of a 1x1 convolution of f that equals the convolution W of a norm of f.
+
+        W' = W diag(norm_weight / sqrt(var + eps)),  rounded to `dtype`
+        c  = W norm_bias - W' mean,                  of the rounded W', which leaves the error no mean to multiply
+
+    Shapes: weight [K, C', 1, 1], the vectors [C'] -> W' [K, C', 1, 1], c [K] in float32 (float64 for float64).
+    """
+    exact = accumulator(weight.dtype)
+    mean, var = (value.to(exact) for value in statistics)
+    scale = norm_weight.to(exact) * torch.rsqrt(var + eps)
+    folded = (weight * scale[:, None, None]).to(dtype)
+    # sums, not matrix products: autocast would compute those in 16 bits
+    shift = weight * norm_bias.to(exact)[:, None, None] - folded.to(exact) * mean[:, None, None]
+    return folded, shift.sum((1, 2, 3))
 
 
 def class_evidence(
@@ -106,7 +120,7 @@ def class_evidence_log_map_inference(stage_output: Tensor, weight: Tensor, bias:
 
 def map_taps(evidence: Tensor, map_weight: Tensor) -> Tensor:
     """The nine products of map_conv before it adds them up at shifted places: a [N, K, H, W] -> [N, 9, H, W]."""
-    return F.conv2d(evidence, map_weight.permute(2, 3, 0, 1).flatten(0, 2)[..., None, None])
+    return F.conv2d(evidence, map_weight.to(evidence.dtype).permute(2, 3, 0, 1).flatten(0, 2)[..., None, None])
 
 
 def attention_gate(
@@ -159,8 +173,9 @@ def global_average_pool(x: Tensor) -> Tensor:
     return x.mean((2, 3))
 
 
-def _compute_dtype(x: Tensor) -> torch.dtype:
-    if torch.is_autocast_enabled(x.device.type):
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of products with x: autocast's, else its own."""
+    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype
 

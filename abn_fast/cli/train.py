@@ -13,6 +13,7 @@ from abn_fast.cli._data import data_options, line_of, open_data
 @click.option("--gate", type=click.Choice(["residual", "product"]), help="g * (1 + M), the default, or g * M.")
 @click.option("--epochs", type=int, default=30, show_default=True)
 @click.option("--batch-size", type=int, default=128, show_default=True)
+@click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), default="sgd", show_default=True)
 @click.option("--learning-rate", "--lr", type=float, default=0.1, show_default=True)
 @click.option("--momentum", type=float, default=0.9, show_default=True)
 @click.option("--nesterov", is_flag=True)

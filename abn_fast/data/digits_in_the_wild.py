@@ -47,8 +47,8 @@ class DigitsInTheWild(InMemoryImages):
     Attributes:
         images: uint8 [N, H, W, 3].
         labels: int64 [N].
-        boxes: float32 [N, 4], (x0, y0, x1, y1), the smallest rectangle that holds all pixels with ink, in pixels
-            of the images as returned; None if augmented.
+        boxes: float32 [N, 4], (x0, y0, x1, y1), the square that the digit's 8x8 pixels were enlarged to, in
+            pixels of the images as returned; None if augmented.
         classes: "0" to "9".
         digits: int64 [N], which of the 1,797 digits was drawn.
         crops: int64 [N, 3], (photograph, top, left) of the background.
@@ -165,16 +165,8 @@ def _paint(scene: _Scene, image_size: int) -> torch.Tensor:
 
 
 def _boxes(scene: _Scene) -> _Floats:
-    boxes = np.empty((len(scene.digits), 4), np.float32)
-    for size in _DIGIT_PIXELS:
-        which = scene.pixels == size
-        inked = _enlarged(size)[scene.digits[which]] > 0
-        for axis in (0, 1):  # x, y
-            line = inked.any(axis=1 + axis)
-            boxes[which, axis] = line.argmax(axis=1)
-            boxes[which, axis + 2] = size - line[:, ::-1].argmax(axis=1)
-    boxes += scene.corners[:, [1, 0, 1, 0]]
-    return boxes
+    first = scene.corners[:, [1, 0]]  # x, y
+    return np.concatenate([first, first + scene.pixels[:, None]], axis=1).astype(np.float32)
 
 
 @lru_cache

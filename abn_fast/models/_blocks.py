@@ -97,7 +97,7 @@ def residual_stage(
 ) -> nn.Sequential:
     """`blocks` residual blocks of EXPANSION * planes channels, the first of which changes the resolution."""
     out_channels = EXPANSION[block] * planes
-    se_channels = None if se_reduction is None else round(out_channels / se_reduction)
+    se_channels = None if se_reduction is None else max(1, round(out_channels / se_reduction))
 
     def make(channels: int, step: int) -> nn.Module:
         if block == "basic":

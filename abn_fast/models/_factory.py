@@ -38,7 +38,7 @@ def create_model(name: str, *, gate: Gate | None = None, **arguments: Any) -> At
             raise AbnFastError(f"{name} is a plain classifier and has no gate={gate!r}; {ABN_PREFIX}{name} has")
         network = plain_network(backbone)
     else:
-        gate = gate or "residual"
+        gate = "residual" if gate is None else gate
         network = attention_branch_network(backbone, gate)
         arguments = arguments | {"gate": gate}
     network.config = ModelConfig(name, arguments | {"num_classes": backbone.num_classes})

@@ -27,7 +27,7 @@ def blocks_and_layers(
         if block is not None or layers is not None:
             raise AbnFastError(f"depth {depth} fixes block and layers: leave the depth out of the name to state them")
         return LAYERS[checked_choice("depth", depth, LAYERS)]
-    if block is None or layers is None or len(layers) != 4:
+    if block is None or not isinstance(layers, Sequence) or len(layers) != 4:
         raise AbnFastError(
             f"a ResNet without a depth needs block='basic' or 'bottleneck' and four layers; got block={block!r}, "
             f"layers={layers!r}"

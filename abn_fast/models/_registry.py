@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any, TypeVar
 
+from abn_fast._checks import checked_fraction, checked_whole
 from abn_fast._errors import AbnFastError
 from abn_fast.models._backbone import Backbone
 
@@ -54,11 +55,12 @@ def register_model(template: str, *, variants: Iterable[dict[str, int]], image_s
     """
 
     def register(build: Build) -> Build:
-        names = tuple(template.format(**variant) for variant in variants)
-        taken = {name for family in _FAMILIES.values() for name in family.names}
-        if template in _FAMILIES or taken & set(names):
+        family = Family(template, build, tuple(template.format(**variant) for variant in variants), image_size)
+        names = [*family.names, family.base_name]
+        taken = {name for known in _FAMILIES.values() for name in [*known.names, known.base_name]}
+        if template in _FAMILIES or taken & set(names) or len(set(names)) < len(names):
             raise ValueError(f"a model named {template!r} is registered already")
-        _FAMILIES[template] = Family(template, build, names, image_size)
+        _FAMILIES[template] = family
         return build
 
     return register
@@ -99,8 +101,17 @@ def find_family(name: str) -> tuple[Family, dict[str, int]]:
 
 def checked_arguments(family: Family, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments themselves, if the family's builder takes them."""
-    accepted = list(inspect.signature(family.build).parameters)
+    accepted = inspect.signature(family.build).parameters
     unknown = sorted(set(arguments) - set(accepted))
     if unknown:
         raise AbnFastError(f"{name} takes no argument {', '.join(map(repr, unknown))}; it takes {', '.join(accepted)}")
+    required = [key for key, parameter in accepted.items() if parameter.default is parameter.empty]
+    missing = [key for key in required if key not in arguments]
+    if missing:
+        raise AbnFastError(f"{name} needs {', '.join(missing)}: state it in the name, as in {family.names[0]}")
+    for key, value in arguments.items():
+        if accepted[key].annotation is int:
+            checked_whole(key, value)
+        elif accepted[key].annotation is float:
+            checked_fraction(key, value)
     return arguments

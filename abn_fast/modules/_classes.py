@@ -10,7 +10,7 @@ def replace_last_linear(classifier: nn.Module, num_classes: int) -> tuple[nn.Mod
         raise AbnFastError(f"{type(classifier).__name__} has no linear layer whose classes could be reset")
     name, old = linears[-1]
     new = nn.Linear(old.in_features, num_classes, old.bias is not None)
-    new.to(device=old.weight.device, dtype=old.weight.dtype)
+    new.to(device=old.weight.device, dtype=old.weight.dtype).train(old.training)
     if not name:
         return new, new
     parent, _, child = name.rpartition(".")

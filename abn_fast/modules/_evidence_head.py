@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -35,7 +36,8 @@ class EvidenceHead(nn.Module):
         """Replace the layers whose shape depends on the number of classes; returns the new ones."""
         old = self.class_conv.weight
         new = self._make_class_layers(num_classes)
-        self.to(device=old.device, dtype=old.dtype)
+        for layer in new:
+            layer.to(device=old.device, dtype=old.dtype).train(self.training)
         return new
 
     def _make_class_layers(self, num_classes: int) -> list[nn.Module]:
@@ -47,7 +49,7 @@ class EvidenceHead(nn.Module):
 
     def _class_evidence(self, stage_output: Tensor, ops: EvidenceOps) -> ClassEvidence:
         if self._norms_are_constant():
-            weight, bias = self._folded_class_conv()
+            weight, bias = self._folded_class_conv(kernels.compute_dtype(stage_output))
             return ops.inference(stage_output, weight, bias)
         z = self._class_scores(stage_output)  # [N, K, H, W]
         if _norm.uses_batch_statistics(self.bn2) and not _norm.is_synchronised(self.bn2):
@@ -70,12 +72,11 @@ class EvidenceHead(nn.Module):
         statistics = _norm.statistics(bn1, stage_output)
         return kernels.norm_class_conv(stage_output, weight, bn1.weight, bn1.bias, statistics, bn1.eps)
 
-    def _folded_class_conv(self) -> tuple[Tensor, Tensor]:
-        weight = self.class_conv.weight
+    def _folded_class_conv(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         scale, shift = _norm.scale_shift(self.bn2, _norm.running_statistics(self.bn2))
-        folded = weight * scale[:, None, None, None]
-        if self.bn1 is not None:
-            scale1, shift1 = _norm.scale_shift(self.bn1, _norm.running_statistics(self.bn1))
-            shift = shift + folded.flatten(1) @ shift1
-            folded = folded * scale1[:, None, None]
-        return folded.to(weight.dtype), shift.to(weight.dtype)
+        weight, bn1 = self.class_conv.weight * scale[:, None, None, None], self.bn1
+        if bn1 is not None:
+            statistics = _norm.running_statistics(bn1)
+            weight, added = kernels.fold_norm(weight, bn1.weight, bn1.bias, statistics, bn1.eps, dtype)
+            shift = shift + added
+        return weight.to(dtype), shift.to(dtype)

@@ -1,7 +1,6 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from abn_fast import kernels
 from abn_fast.kernels import Statistics
@@ -14,7 +13,7 @@ def uses_batch_statistics(norm: Norm) -> bool:
 
 
 def is_synchronised(norm: Norm) -> bool:
-    if not isinstance(norm, nn.SyncBatchNorm) or not (dist.is_available() and dist.is_initialized()):
+    if not (isinstance(norm, nn.SyncBatchNorm) and norm.training and dist.is_available() and dist.is_initialized()):
         return False
     return dist.get_world_size(norm.process_group) > 1
 
@@ -25,9 +24,11 @@ def statistics(norm: Norm, x: Tensor) -> Statistics:
         return running_statistics(norm)
     batch = kernels.batch_statistics(x)
     count = x.numel() // x.shape[1]
-    if is_synchronised(norm):
-        batch, count = _reduce_over_processes(norm, batch, count)
-    update_running_statistics(norm, batch, count)
+    if not is_synchronised(norm):
+        update_running_statistics(norm, batch, count)
+        return batch
+    batch, total = _reduce_over_processes(norm, batch, count)
+    update_running_statistics(norm, batch, total)
     return batch
 
 
@@ -43,24 +44,28 @@ def scale_shift(norm: Norm, batch: Statistics) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def update_running_statistics(norm: Norm, batch: Statistics, count: int) -> None:
+def update_running_statistics(norm: Norm, batch: Statistics, count: int | Tensor) -> None:
     """Move the running statistics towards the batch's, the variance as its unbiased estimate over `count` values."""
     if not norm.training or norm.running_mean is None:
         return
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked.add_(1)
-    momentum = 1 / norm.num_batches_tracked if norm.momentum is None else norm.momentum
     dtype = norm.running_mean.dtype
+    momentum = 1 / norm.num_batches_tracked.to(dtype) if norm.momentum is None else norm.momentum
     norm.running_mean.lerp_(batch.mean.to(dtype), momentum)
     norm.running_var.lerp_((batch.var * (count / (count - 1))).to(dtype), momentum)
 
 
-def _reduce_over_processes(norm: Norm, batch: Statistics, count: int) -> tuple[Statistics, int]:
-    """Statistics over the batches of all processes, differentiable in each."""
-    counts = batch.mean.new_tensor([count])
-    sums = torch.cat([counts, count * batch.mean, count * (batch.var + batch.mean.square())])
+def _reduce_over_processes(norm: Norm, batch: Statistics, count: int) -> tuple[Statistics, Tensor]:
+    """Statistics over the batches of all processes, differentiable in each, and the count of their values."""
+    from torch.distributed.nn.functional import all_reduce  # absent from builds of torch without torch.distributed
+
     group = getattr(norm, "process_group", None) or dist.group.WORLD
-    total, first, second = all_reduce(sums, group=group).split([1, *[batch.mean.numel()] * 2])
-    mean = first / total
-    return Statistics(mean, second / total - mean.square()), int(total.item())
+    sums = torch.cat([count * batch.mean, torch.full_like(batch.mean[:1], count)])
+    reduced = all_reduce(sums, group=group)
+    total = reduced[-1].detach()
+    mean = reduced[:-1] / total
+    # squares about the common mean: the difference of two large sums would cancel
+    squares = all_reduce(count * (batch.var + (batch.mean - mean).square()), group=group)
+    return Statistics(mean, squares / total), total

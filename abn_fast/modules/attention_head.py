@@ -114,6 +114,8 @@ _LOG_MAP_OPS = EvidenceOps(
 def gate_given(features: Tensor, attention: Tensor, gate: Gate) -> tuple[Tensor, Tensor]:
     """Features gated by a given map, and that map for every image."""
     batch, _, height, width = features.shape
+    if not isinstance(attention, Tensor):
+        raise AbnFastError(f"attention is a {type(attention).__name__}; expected a tensor: torch.as_tensor(...)")
     if attention.ndim != 4 or attention.shape[0] not in (1, batch) or attention.shape[1:] != (1, height, width):
         raise AbnFastError(
             f"attention has shape {tuple(attention.shape)}; expected ({batch} or 1, 1, {height}, {width}), "

@@ -49,9 +49,9 @@ class ImageNetwork(nn.Module):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Give the network another number of classes; the layers that depend on it start afresh."""
-        self.num_classes = checked_whole("num_classes", num_classes)
-        for layer in self._reset_class_layers(num_classes):
+        for layer in self._reset_class_layers(checked_whole("num_classes", num_classes)):
             layer.apply(self._initialize)
+        self.num_classes = num_classes
         if self.config is not None:
             self.config = self.config.with_arguments(num_classes=num_classes)
 

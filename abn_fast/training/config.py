@@ -5,6 +5,7 @@ from typing import Any, Literal
 from abn_fast._checks import checked_choice, checked_whole
 from abn_fast._errors import AbnFastError
 
+OptimizerName = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "step", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -16,9 +17,10 @@ class TrainingConfig:
     Attributes:
         epochs: passes over the training set.
         batch_size: images a step; the last, smaller batch of an epoch is trained on too.
+        optimizer: "sgd", as in the paper, or "adamw".
         learning_rate: highest learning rate.
         momentum: of SGD.
-        nesterov: whether the momentum is Nesterov's.
+        nesterov: whether SGD's momentum is Nesterov's.
         weight_decay: of every parameter, as in the paper.
         schedule: "cosine" to 0, "step" by `gamma` at `milestones`, or "constant".
         milestones: epochs at which "step" multiplies the learning rate by `gamma`.
@@ -33,6 +35,7 @@ class TrainingConfig:
 
     epochs: int = 30
     batch_size: int = 128
+    optimizer: OptimizerName = "sgd"
     learning_rate: float = 0.1
     momentum: float = 0.9
     nesterov: bool = False
@@ -50,6 +53,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         checked_whole("epochs", self.epochs)
         checked_whole("batch_size", self.batch_size)
+        checked_choice("optimizer", self.optimizer, ("sgd", "adamw"))
         checked_choice("schedule", self.schedule, ("cosine", "step", "constant"))
         checked_choice("precision", self.precision, ("auto", "fp32", "bf16"))
         for name in ("learning_rate", "gamma"):

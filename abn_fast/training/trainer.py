@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim import SGD
 from tqdm import tqdm
 
 from abn_fast._errors import AbnFastError
@@ -19,6 +18,7 @@ from abn_fast.training.curve import write_learning_curve
 from abn_fast.training.device import autocast
 from abn_fast.training.evaluation import check_classes, evaluate, has_attention, image_loader
 from abn_fast.training.objective import Tally, loss_of
+from abn_fast.training.optimizer import make_optimizer
 from abn_fast.training.run import RunFolder, write_text
 from abn_fast.training.schedule import learning_rate
 
@@ -88,13 +88,7 @@ class _Trainer:
         self.model, self.train_set, self.test_set = model, train_set, test_set
         self.config, self.folder, self.workers, self.progress, self.log = config, folder, workers, progress, log
         self.device = next(model.parameters()).device
-        self.optimizer = SGD(
-            model.parameters(),
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            nesterov=config.nesterov,
-            weight_decay=config.weight_decay,
-        )
+        self.optimizer = make_optimizer(model, config)
         self.position = Position()
         self.resumed_after = 0.0
         torch.manual_seed(config.seed)

@@ -72,13 +72,18 @@ def test_outside_the_box_the_picture_is_the_photograph(split: str, request: pyte
     assert not changed[~inside(dataset)].any()
 
 
-def test_boxes_are_tight(training: DigitsInTheWild) -> None:
+def test_boxes_are_the_squares_that_digits_were_enlarged_to(training: DigitsInTheWild) -> None:
     assert training.boxes is not None
+    sides = training.boxes[:, 2:] - training.boxes[:, :2]
+    assert torch.equal(sides[:, 0], sides[:, 1])
+    assert sorted(set(sides[:, 0].tolist())) == list(range(14, 23))
     changed = (training.images.numpy() != backgrounds(training)).any(axis=3)
     for axis, first, last in ((1, 0, 2), (2, 1, 3)):
-        line = changed.any(axis=axis)  # an ink may happen to equal what is under it
-        assert (line.argmax(axis=1) == training.boxes[:, first].numpy()).mean() > 0.99
-        assert (48 - line[:, ::-1].argmax(axis=1) == training.boxes[:, last].numpy()).mean() > 0.99
+        line = changed.any(axis=axis)
+        before = line.argmax(axis=1) - training.boxes[:, first].numpy()
+        behind = training.boxes[:, last].numpy() - (48 - line[:, ::-1].argmax(axis=1))
+        assert min(before.min(), behind.min()) >= 0
+        assert np.abs(before - behind).mean() < 2  # the digit stands in the middle
 
 
 def test_the_named_digit_is_in_the_box(training: DigitsInTheWild) -> None:
@@ -89,8 +94,6 @@ def test_the_named_digit_is_in_the_box(training: DigitsInTheWild) -> None:
     likeness = []
     for index in range(300):
         digit = real.images[training.digits[index]]
-        rows, columns = np.nonzero(digit.max(axis=1) > 2)[0], np.nonzero(digit.max(axis=0) > 2)[0]
-        digit = digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         seen = Image.fromarray(change[index].astype(np.float32)).resize(
             digit.shape[::-1], Image.Resampling.BOX, box=tuple(training.boxes[index].tolist())
         )
@@ -121,7 +124,7 @@ def test_held_out_photograph_regions_never_occur_in_training(training: DigitsInT
 
 def test_digits_are_visible(training: DigitsInTheWild) -> None:
     change = np.abs(training.images.numpy().astype(float) - backgrounds(training)).mean(axis=3)
-    ink = [np.quantile(seen[box], 0.8) for seen, box in zip(change, inside(training), strict=True)]
+    ink = [np.quantile(seen[box], 0.9) for seen, box in zip(change, inside(training), strict=True)]
     assert (np.array(ink) > 60).mean() > 0.98
 
 
@@ -142,7 +145,7 @@ def test_digits_lie_anywhere(training: DigitsInTheWild) -> None:
     centres = (training.boxes[:, :2] + training.boxes[:, 2:]) / 2
     quadrants = (centres > 24).long() @ torch.tensor([1, 2])
     assert (torch.bincount(quadrants, minlength=4) > 0.2 * len(training)).all()
-    assert share.max() < 0.3  # a constant guess points into few boxes
+    assert share.max() < 0.4  # a constant guess points into few boxes
 
 
 def test_statistics_are_those_of_the_training_split(training: DigitsInTheWild) -> None:
