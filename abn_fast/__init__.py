@@ -8,7 +8,7 @@ from abn_fast._version import __version__
 
 if TYPE_CHECKING:
     from abn_fast.checkpoints import from_published, load_checkpoint, save_checkpoint, to_published
-    from abn_fast.models import create_model, list_models
+    from abn_fast.models import create_model, from_backbone, list_models
     from abn_fast.modules import (
         ABNOutput,
         AttentionBranch,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "abn_fast.checkpoints": ("from_published", "load_checkpoint", "save_checkpoint", "to_published"),
-    "abn_fast.models": ("create_model", "list_models"),
+    "abn_fast.models": ("create_model", "from_backbone", "list_models"),
     "abn_fast.modules": (
         "ABNOutput",
         "AttentionBranch",
@@ -42,6 +42,7 @@ __all__ = [
     "__version__",
     "abn_loss",
     "create_model",
+    "from_backbone",
     "from_published",
     "list_models",
     "load_checkpoint",

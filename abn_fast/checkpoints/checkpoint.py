@@ -14,7 +14,8 @@ from abn_fast.checkpoints._pickle import read_pickle
 from abn_fast.checkpoints._safetensors import is_safetensors, read_safetensors, write_safetensors
 from abn_fast.checkpoints._state import build_from_state
 from abn_fast.checkpoints.published import from_published
-from abn_fast.data import Preprocessing
+from abn_fast.data import CIFAR, IMAGENET, Preprocessing
+from abn_fast.models._registry import ABN_PREFIX, find_family
 from abn_fast.modules import AttentionBranchNetwork, Classifier, ImageNetwork, ModelConfig
 
 FORMAT = 1
@@ -140,4 +141,8 @@ def _read_published(path: Path) -> Checkpoint:
     for key in ("epoch", "acc", "best_acc"):
         if isinstance(content.get(key), Real | Tensor):
             metrics[key] = float(content[key])
-    return Checkpoint(from_published(content).eval(), metrics=metrics)
+    model = from_published(content).eval()
+    assert model.config is not None
+    family, _ = find_family(model.config.name.removeprefix(ABN_PREFIX))
+    preprocessing = CIFAR if family.image_size == CIFAR.image_size[0] else IMAGENET  # the published code's own
+    return Checkpoint(model, preprocessing, metrics=metrics)

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from abn_fast.data import DigitsInTheWild
     from abn_fast.modules import ImageNetwork
 
-BACKBONE = "cifar_resnet14"
+BACKBONE = "cifar_resnet8"
 SHEET_IMAGES = 16
 
 
 @click.command()
 @click.option("--out", default="runs/demo", show_default=True, type=click.Path(), help="Folder of all files.")
-@click.option("--epochs", type=int, default=6, show_default=True)
+@click.option("--epochs", type=int, default=4, show_default=True)
 @click.option("--train-images", type=int, default=10_000, show_default=True)
 @click.option("--test-images", type=int, default=2_000, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -32,7 +32,9 @@ def quickstart(out: str, epochs: int, train_images: int, test_images: int, seed:
 
     started = time.perf_counter()
     folder = Path(out)
-    config = TrainingConfig(epochs=epochs, batch_size=64, warmup_epochs=min(1, epochs / 4), seed=seed)
+    config = TrainingConfig(
+        epochs=epochs, batch_size=32, nesterov=True, weight_decay=1e-3, warmup_epochs=0.3, seed=seed
+    )
     click.echo(f"{train_images} training and {test_images} held-out images of DigitsInTheWild ...")
     train_set = DigitsInTheWild("train", train_images, seed, augment=True, augmentation_seed=seed)
     test_set = DigitsInTheWild("test", test_images, seed)

@@ -10,10 +10,7 @@ import torch
 from abn_fast._errors import AbnFastError
 from abn_fast._optional import require
 from abn_fast.data.dataset import InMemoryImages, check_split
-from abn_fast.data.preprocessing import Preprocessing
-
-CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR_STD = (0.2023, 0.1994, 0.2010)
+from abn_fast.data.preprocessing import CIFAR, Preprocessing
 
 
 def cifar(
@@ -37,7 +34,7 @@ def cifar(
         torch.from_numpy(np.ascontiguousarray(source.data)),
         torch.tensor(source.targets),
         source.classes,
-        preprocessing or Preprocessing((32, 32), CIFAR_MEAN, CIFAR_STD),
+        preprocessing or CIFAR,
         augment=augment,
         flip=True,
         augmentation_seed=augmentation_seed,
@@ -64,7 +61,7 @@ def svhn(
         torch.from_numpy(source.data).permute(0, 2, 3, 1).contiguous(),
         torch.from_numpy(source.labels),
         [str(digit) for digit in range(10)],
-        preprocessing or Preprocessing((32, 32), CIFAR_MEAN, CIFAR_STD),
+        preprocessing or CIFAR,
         augment=augment,
         augmentation_seed=augmentation_seed,
     )

@@ -9,7 +9,7 @@ from abn_fast._errors import AbnFastError
 from abn_fast.data._augmentation import RESIZED_CROP_TRIES, resized_crop_box
 from abn_fast.data._image_file import load_image
 from abn_fast.data.dataset import ImageDataset, check_split
-from abn_fast.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from abn_fast.data.preprocessing import IMAGENET, Preprocessing
 
 _TEST_FOLDERS = ("val", "test", "valid")
 
@@ -54,7 +54,7 @@ class ImageFolder(ImageDataset):
         if classes is None:
             classes = _class_names(training_folder)
         if preprocessing is None:
-            preprocessing = Preprocessing((224, 224), IMAGENET_MEAN, IMAGENET_STD, crop_pct=0.875)
+            preprocessing = IMAGENET
         super().__init__(classes, preprocessing, augment=augment, augmentation_seed=augmentation_seed)
         samples = _samples(folder, self.classes)
         self.paths = [Path(path) for path, _ in samples]

@@ -10,9 +10,6 @@ from torch import Tensor
 
 from abn_fast._errors import AbnFastError
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 _RESAMPLING = {
     name: Image.Resampling[name.upper()] for name in ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 }
@@ -176,3 +173,7 @@ def _numbers(name: str, values: Any) -> tuple[float, ...]:
     if not numeric or not values:
         raise AbnFastError(f"{name} {values!r}: expected finite numbers")
     return tuple(float(value) for value in values)
+
+
+CIFAR = Preprocessing((32, 32), (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+IMAGENET = Preprocessing((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), crop_pct=0.875)

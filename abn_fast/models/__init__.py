@@ -1,17 +1,16 @@
 """The paper's networks, each with its attention branch and as the plain baseline of the same backbone."""
 
-from abn_fast.models import cifar_resnet, densenet, resnet, resnext, se_resnet, vgg, wide_resnet
+from abn_fast.models import (  # noqa: F401  # each registers its family
+    cifar_resnet,
+    densenet,
+    resnet,
+    resnext,
+    se_resnet,
+    vgg,
+    wide_resnet,
+)
 from abn_fast.models._factory import create_model
+from abn_fast.models._from_backbone import from_backbone
 from abn_fast.models._registry import list_models
 
-__all__ = [
-    "cifar_resnet",
-    "create_model",
-    "densenet",
-    "list_models",
-    "resnet",
-    "resnext",
-    "se_resnet",
-    "vgg",
-    "wide_resnet",
-]
+__all__ = ["create_model", "from_backbone", "list_models"]

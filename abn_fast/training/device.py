@@ -23,12 +23,14 @@ def choose_device(name: str | None = None) -> torch.device:
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32 there: tensor cores, or a processor with bfloat16 products."""
+    """Whether bfloat16 is faster than float32 there: a GPU's tensor cores or a CPU's matrix unit (AMX).
+
+    A CPU with AVX-512 bfloat16 products alone trains slower in it (`pytest bench/test_training.py`).
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        return bool(torch.cpu.get_capabilities().get("amx_bf16"))
     return False
 
 

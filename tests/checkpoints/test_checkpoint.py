@@ -12,7 +12,7 @@ import torch
 
 from abn_fast import AbnFastError, create_model, load_checkpoint, save_checkpoint, to_published
 from abn_fast.checkpoints import read_checkpoint
-from abn_fast.data import Preprocessing
+from abn_fast.data import CIFAR, Preprocessing
 from abn_fast.modules import AttentionBranchNetwork
 
 PREPROCESSING = Preprocessing((48, 40), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), crop_pct=0.9)
@@ -81,6 +81,7 @@ def test_a_published_checkpoint_is_recognised_by_its_content(tmp_path: Path) -> 
         assert isinstance(loaded.model, AttentionBranchNetwork)
         assert torch.equal(loaded.model(images).logits, model(images).logits)
         assert loaded.metrics == {"epoch": 12.0, "acc": 71.5, "best_acc": 72.0}
+        assert loaded.preprocessing == CIFAR
 
 
 class RunsCode:

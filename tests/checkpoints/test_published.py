@@ -85,7 +85,7 @@ class Published(nn.Module):
         self.dropRate = drop_rate
         self.state = state
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         return self.state
 
 

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from abn_fast import AbnFastError
 from abn_fast.models._factory import create_model
-from abn_fast.models.from_backbone import from_backbone
+from abn_fast.models._from_backbone import from_backbone
 from abn_fast.modules import AttentionBranchNetwork
 
 timm = pytest.importorskip("timm")

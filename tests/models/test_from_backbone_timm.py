@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from abn_fast import AbnFastError
-from abn_fast.models.from_backbone import from_backbone
+from abn_fast.models._from_backbone import from_backbone
 
 timm = pytest.importorskip("timm")
 

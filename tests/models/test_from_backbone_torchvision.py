@@ -5,7 +5,7 @@ from torch.testing import assert_close
 from torchvision import models
 
 from abn_fast import AbnFastError
-from abn_fast.models.from_backbone import from_backbone
+from abn_fast.models._from_backbone import from_backbone
 
 CUT_BEHIND = {
     "resnet18": "layer3",

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from abn_fast import AbnFastError, AttentionBranchNetwork, Classifier, create_model
-from abn_fast.models.from_backbone import from_backbone
+from abn_fast.models._from_backbone import from_backbone
 
 timm = pytest.importorskip("timm")
 

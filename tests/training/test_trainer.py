@@ -24,7 +24,9 @@ DROPPING = "abn_wide_resnet10_1"
 
 def network(name: str = DROPPING) -> ImageNetwork:
     torch.manual_seed(5)
-    return create_model(name, num_classes=3, **({"drop_rate": 0.3} if "wide" in name else {}))
+    if "wide" in name:
+        return create_model(name, num_classes=3, drop_rate=0.3)
+    return create_model(name, num_classes=3)
 
 
 def run(folder: Path, model: ImageNetwork | None = None, **arguments: Any) -> dict[str, Any]:
