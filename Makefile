@@ -9,6 +9,8 @@ TORCH ?=
 VENV := .venv
 RUN := $(VENV)/bin
 PYTEST := $(RUN)/python -m pytest
+# one thread a process: threads that wait for each other on busy cores cost more than they bring
+TESTS := OMP_NUM_THREADS=1 $(PYTEST) -n auto
 
 .PHONY: demo test test-slow lint types bench clean
 
@@ -16,10 +18,10 @@ demo: $(VENV)/.demo
 	$(RUN)/python -m abn_fast quickstart --out runs/demo
 
 test: $(VENV)/.test
-	$(PYTEST)
+	$(TESTS)
 
 test-slow: $(VENV)/.test
-	$(PYTEST) -m slow
+	$(TESTS) -m slow
 
 lint: $(VENV)/.test
 	$(RUN)/ruff check .

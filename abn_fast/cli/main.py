@@ -41,13 +41,19 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(error, AbnFastError):
             from abn_fast.training import TrainingInterruptedError
 
-            _fail(str(error), INTERRUPTED if isinstance(error, TrainingInterruptedError) else BAD_INPUT)
+            _fail(_last_line(error), INTERRUPTED if isinstance(error, TrainingInterruptedError) else BAD_INPUT)
         _fail(f"unexpected {type(error).__name__}: {_first_line(error)} (abn-fast --debug ... shows where)", UNEXPECTED)
 
 
 def _fail(line: str, code: int) -> None:
     click.echo(f"abn-fast: {line}", err=True)
     sys.exit(code)
+
+
+def _last_line(error: AbnFastError) -> str:
+    """The message; a process that loads images wraps it in its traceback."""
+    kind = type(error)
+    return str(error).splitlines()[-1].removeprefix(f"{kind.__module__}.{kind.__qualname__}: ")
 
 
 def _first_line(error: Exception) -> str:

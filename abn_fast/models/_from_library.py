@@ -4,9 +4,9 @@ from abn_fast._checks import checked_choice
 from abn_fast._errors import AbnFastError
 from abn_fast.kernels import Gate
 from abn_fast.models._attach import attach_attention_branch, classifier
+from abn_fast.models._from_backbone import ATTENTION_STAGES, AttentionStage
 from abn_fast.models._libraries import build_library_model
 from abn_fast.models._registry import ABN_PREFIX
-from abn_fast.models._from_backbone import ATTENTION_STAGES, AttentionStage
 from abn_fast.modules import AttentionBranchNetwork, Classifier, ModelConfig
 
 

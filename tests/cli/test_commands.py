@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,16 @@ def test_images_that_cannot_be_read_are_named_after_the_others_are_done(
     assert "missing.jpg" in outcome.err
     assert outcome.err.count("\n") == 1
     assert Path("runs/explain/2-overlay.png").exists()
+
+
+def test_an_image_that_a_loading_process_cannot_read_is_one_line(run: Run, image_folder: Path) -> None:
+    shutil.copytree(image_folder, "images")
+    Path("images/train/dark/0.png").write_bytes(b"no image")
+    outcome = run("train", *SMALL, "--data", "images", "--out", "run", "--workers", 1)
+    assert outcome.code == 2
+    assert "images/train/dark/0.png" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert outcome.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
