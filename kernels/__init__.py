@@ -1,12 +1,12 @@
 """The ops of an attention branch network: tensors in, tensors out; no modules, no models."""
 
+from abn_fast.kernels.attention_gate import attention_gate, gate_features
 from abn_fast.kernels.batch_statistics import batch_statistics
 from abn_fast.kernels.reference import (
     ClassEvidence,
     Gate,
     Statistics,
     accumulator,
-    attention_gate,
     attention_gate_from_taps,
     class_evidence,
     class_evidence_affine,
@@ -16,7 +16,6 @@ from abn_fast.kernels.reference import (
     class_evidence_log_map_inference,
     compute_dtype,
     fold_norm,
-    gate_features,
     global_average_pool,
     map_taps,
     norm_class_conv,
