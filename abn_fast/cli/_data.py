@@ -28,14 +28,21 @@ def data_options(command: Command) -> Command:
 
 
 def open_data(
-    data: str, root: str, download: bool, image_size: int | None, split: str, **arguments: Any
+    data: str,
+    root: str,
+    download: bool,
+    image_size: int | None,
+    split: str,
+    classes: list[str] | None = None,
+    **arguments: Any,
 ) -> "ImageDataset":
-    """The data set that the options name; anything but a known name is a folder."""
+    """The data set that the options name; anything but a known name is a folder, whose labels follow `classes`."""
     from abn_fast._checks import checked_whole
     from abn_fast.data import create_dataset, list_datasets
 
     if data not in list_datasets() or data == "image-folder":
         data, root = "image-folder", data
+        arguments["classes"] = classes
     if image_size is not None and arguments.get("preprocessing") is None:
         side = checked_whole("image_size", image_size)
         if data == "digits-in-the-wild":

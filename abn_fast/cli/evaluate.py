@@ -38,7 +38,7 @@ def evaluate(
     if seen is not None and image_size is not None:
         side = checked_whole("image_size", image_size)
         seen = replace(seen, image_size=(side, side))
-    dataset = open_data(data, root, download, image_size, split, preprocessing=seen)
+    dataset = open_data(data, root, download, image_size, split, loaded.classes, preprocessing=seen)
     channels_last(loaded.model, choose_device(device))
     metrics = evaluate_model(
         loaded.model,

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from abn_fast import create_model, load_checkpoint, save_checkpoint, to_published
 from abn_fast.cli.quickstart import BACKBONE
+from abn_fast.data import Preprocessing
 from tests.cli.conftest import Run
 
 SMALL = ("--model", "abn_cifar_resnet8", "--epochs", 2, "--batch-size", 8, "--image-size", 32)
@@ -39,6 +41,21 @@ def test_a_folder_is_trained_evaluated_explained_and_exported(run: Run, image_fo
     assert {path.name for path in Path("pictures").iterdir()} == {"0-image.png", "0-attention.png", "0-overlay.png"}
     assert all(Image.open(path).size == (36, 40) for path in Path("pictures").iterdir())
     assert any(f"{label} " in explained.out for label in ("bright", "dark"))
+
+
+def test_labels_follow_the_checkpoint_s_classes(run: Run, image_folder: Path) -> None:
+    model = create_model("abn_cifar_resnet8", num_classes=2)
+    own = Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3)
+    scores = []
+    for index, classes in enumerate((["bright", "dark"], ["dark", "bright"])):
+        save_checkpoint(model, f"{index}.safetensors", preprocessing=own, classes=classes)
+        out = run("evaluate", f"{index}.safetensors", "--data", image_folder).out
+        scores.append(float(re.search(r" top1 ([\d.]+) %", out)[1]))  # type: ignore[index]  # a match, or the test fails
+    assert sum(scores) == pytest.approx(100)
+    save_checkpoint(model, "other.safetensors", preprocessing=own, classes=["bright", "grey"])
+    refused = run("evaluate", "other.safetensors", "--data", image_folder)
+    assert refused.code == 2
+    assert "dark" in refused.err
 
 
 def test_weights_of_a_checkpoint_start_a_run_with_other_classes(run: Run, image_folder: Path) -> None:
