@@ -69,11 +69,12 @@ def forward_kernel(
     n = (program // splits // TILES).to(tl.int64)
     tile = program // splits % TILES
     b = tile * BLOCK_B + tl.arange(0, BLOCK_B)
+    own = tl.where(split == 0, PIXELS, 0)  # pixels of the map that this program stores
     features += n * (A * B)
     if T == 1:
         m = _attention(maps, scale, shift, n * PIXELS + b % PIXELS, b < B, 0, SIGMOID, ACC)  # [BLOCK_B]
         if SIGMOID:
-            tl.store(attention + n * PIXELS + b, m, mask=(b < PIXELS) & (split == 0))
+            tl.store(attention + n * PIXELS + b, m, mask=b < own)
         if RESIDUAL:
             m += 1.0
         gated += n * (A * B)
@@ -88,7 +89,7 @@ def forward_kernel(
             plane = n * T + t
             m = _attention(maps, scale, shift, plane * PIXELS + b % PIXELS, b < B, t, SIGMOID, ACC)
             if SIGMOID:
-                tl.store(attention + plane * PIXELS + b, m, mask=(b < PIXELS) & (split == 0))
+                tl.store(attention + plane * PIXELS + b, m, mask=b < own)
             if RESIDUAL:
                 m += 1.0
             tl.store(gated + (plane * (A * B) + start) + offset, g * m[None, :], mask=mask)
