@@ -94,15 +94,15 @@ def _config(layout: Layout, shapes: Shapes, source: object) -> ModelConfig:
         arguments = {"num_classes": shapes["att_conv.weight"][0], "in_chans": _first_conv(shapes)[1]}
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise AbnFastError(f"the keys start like {layout.family} but are not complete: {error!r}") from None
-    if isinstance(source, nn.Module):
-        rates = [getattr(module, name, 0) for module in source.modules() for name in _DROP_RATES]
-        arguments |= {"drop_rate": max(rates)} if max(rates) > 0 else {}
     try:
         name = layout.family.format(**numbers)
     except KeyError:
         name = layout.family.partition("{")[0]
     family, in_name = find_family(name)
     stated = family.defaults() | in_name
+    if isinstance(source, nn.Module) and "drop_rate" in stated:
+        rates = [getattr(module, name, 0) for module in source.modules() for name in _DROP_RATES]
+        arguments |= {"drop_rate": max(rates)} if max(rates) > 0 else {}
     arguments |= {key: value for key, value in numbers.items() if stated.get(key) != value}
     return ModelConfig(ABN_PREFIX + name, arguments)
 

@@ -93,8 +93,8 @@ def _write_sheet(model: "ImageNetwork", test_set: "DigitsInTheWild", path: Path)
     """Held-out images with their maps, predictions and confidences."""
     import torch
 
-    from abn_fast._files import write_atomically
     from abn_fast.explain import contact_sheet
+    from abn_fast.explain._files import write_png
 
     images, labels = test_set.batch(range(SHEET_IMAGES))
     device = next(model.parameters()).device
@@ -108,7 +108,7 @@ def _write_sheet(model: "ImageNetwork", test_set: "DigitsInTheWild", path: Path)
         [test_set.classes[label] for label in predicted.tolist()],
         confidence.tolist(),
     )
-    write_atomically(path, lambda temporary: sheet.save(temporary, format="PNG", optimize=True))
+    write_png(sheet, path)
 
 
 def _show(summary: dict[str, Any], seconds: dict[str, float], folder: Path) -> None:

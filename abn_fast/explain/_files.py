@@ -1,4 +1,3 @@
-import os
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
@@ -6,6 +5,7 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin
 
 from abn_fast._errors import AbnFastError
+from abn_fast._files import write_atomically
 
 
 def write_png(image: Image.Image, path: Path, text: dict[str, str] | None = None) -> None:
@@ -17,14 +17,8 @@ def write_png(image: Image.Image, path: Path, text: dict[str, str] | None = None
     chunks = PngImagePlugin.PngInfo()
     for key, value in (text or {}).items():
         chunks.add_itxt(key, value)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            image.save(temporary, format="PNG", pnginfo=chunks)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(path, lambda temporary: image.save(temporary, format="PNG", pnginfo=chunks))
     except OSError as error:
         raise AbnFastError(f"cannot write {path}: {error.strerror or error}") from error
 
