@@ -43,13 +43,14 @@ def open_data(
     if data not in list_datasets() or data == "image-folder":
         data, root = "image-folder", data
         arguments["classes"] = classes
-    if image_size is not None and arguments.get("preprocessing") is None:
+    if image_size is not None:
         side = checked_whole("image_size", image_size)
+        seen = arguments.get("preprocessing")
         if data == "digits-in-the-wild":
-            arguments["image_size"] = side
-        else:
-            own = create_dataset(data, split, root, download=download).preprocessing
-            arguments["preprocessing"] = replace(own, image_size=(side, side))
+            arguments["image_size"] = side  # of the scenes themselves, in which digits keep their size
+        elif seen is None:
+            seen = create_dataset(data, split, root, download=download).preprocessing
+        arguments["preprocessing"] = None if seen is None else replace(seen, image_size=(side, side))
     return create_dataset(data, split, root, download=download, **arguments)
 
 

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import click
 
 from abn_fast.cli._data import data_options, line_of, open_data
@@ -34,11 +32,7 @@ def evaluate(
 
     checked_whole("batch_size", batch_size)
     loaded = read_checkpoint(checkpoint)
-    seen = loaded.preprocessing
-    if seen is not None and image_size is not None:
-        side = checked_whole("image_size", image_size)
-        seen = replace(seen, image_size=(side, side))
-    dataset = open_data(data, root, download, image_size, split, loaded.classes, preprocessing=seen)
+    dataset = open_data(data, root, download, image_size, split, loaded.classes, preprocessing=loaded.preprocessing)
     channels_last(loaded.model, choose_device(device))
     metrics = evaluate_model(
         loaded.model,

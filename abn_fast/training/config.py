@@ -2,7 +2,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from abn_fast._checks import checked_choice, checked_whole
+from abn_fast._checks import checked_choice, checked_fraction, checked_whole
 from abn_fast._errors import AbnFastError
 
 OptimizerName = Literal["sgd", "adamw"]
@@ -62,8 +62,7 @@ class TrainingConfig:
         for name in ("momentum", "weight_decay", "warmup_epochs", "attention_weight", "perception_weight"):
             if not getattr(self, name) >= 0:
                 raise AbnFastError(f"{name}={getattr(self, name)!r}; expected a number of at least 0")
-        if not 0 <= self.label_smoothing < 1:
-            raise AbnFastError(f"label_smoothing={self.label_smoothing!r}; expected at least 0 and below 1")
+        checked_fraction("label_smoothing", self.label_smoothing)
         if self.nesterov and not self.momentum:
             raise AbnFastError("nesterov=True needs a momentum above 0")
         if self.schedule == "step" and not self.milestones:
