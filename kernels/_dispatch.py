@@ -18,11 +18,12 @@ def _installed(package: str) -> bool:
 
 _HAS_TRITON = _installed("triton")
 _forced: bool | None = None
+_launches_anyway = False
 
 
 def runs_triton(x: Tensor) -> bool:
     """Whether the kernels can run on x: a CUDA tensor, or any where Triton interprets."""
-    return _HAS_TRITON and (x.is_cuda or INTERPRETED)
+    return _HAS_TRITON and (x.is_cuda or INTERPRETED or _launches_anyway)
 
 
 def uses_triton(x: Tensor) -> bool:
@@ -39,3 +40,15 @@ def force(uses: bool) -> Iterator[None]:
         yield
     finally:
         _forced = before
+
+
+@contextmanager
+def force_triton() -> Iterator[None]:
+    """Have `runs_triton` and `uses_triton` true of every tensor, for launches that go elsewhere than to a GPU."""
+    global _launches_anyway
+    before, _launches_anyway = _launches_anyway, True
+    try:
+        with force(True):
+            yield
+    finally:
+        _launches_anyway = before

@@ -1,9 +1,7 @@
-import torch
 from torch import Tensor
 
 from abn_fast._errors import AbnFastError
-
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+from abn_fast.kernels._checks import check_same_kind
 
 
 def check_maps(features: Tensor, name: str, maps: Tensor) -> None:
@@ -24,7 +22,7 @@ def check_maps(features: Tensor, name: str, maps: Tensor) -> None:
             f"features have shape {tuple(features.shape)} and {name} {tuple(maps.shape)}; "
             "expected at least 1 channel, map and pixel"
         )
-    _check_same_kind(features, {name: maps})
+    check_same_kind({"features": features, name: maps})
 
 
 def check_vectors(features: Tensor, score: Tensor, scale: Tensor, shift: Tensor) -> None:
@@ -34,18 +32,4 @@ def check_vectors(features: Tensor, score: Tensor, scale: Tensor, shift: Tensor)
             f"scale has shape {tuple(scale.shape)} and shift {tuple(shift.shape)}; expected ({score.shape[1]},), "
             f"a number for each map of a score of shape {tuple(score.shape)}"
         )
-    _check_same_kind(features, {"scale": scale, "shift": shift})
-
-
-def _check_same_kind(features: Tensor, others: dict[str, Tensor]) -> None:
-    for name, x in {"features": features, **others}.items():
-        if x.dtype not in _DTYPES:
-            raise AbnFastError(
-                f"{name} of shape {tuple(x.shape)} is {x.dtype}; expected float16, bfloat16, float32 or float64: "
-                f"{name}.float()"
-            )
-        if x.device != features.device:
-            raise AbnFastError(
-                f"{name} of shape {tuple(x.shape)} is on {x.device}, features of shape {tuple(features.shape)} "
-                f"on {features.device}; expected one device: {name}.to({str(features.device)!r})"
-            )
+    check_same_kind({"features": features, "scale": scale, "shift": shift})

@@ -1,15 +1,14 @@
 """From tensors to launches of the kernels."""
 
-from contextlib import nullcontext
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from abn_fast.kernels._layout import memory_format
+from abn_fast.kernels._runtime import accumulator, launch
 from abn_fast.kernels.attention_gate import _triton
-from abn_fast.kernels.attention_gate._layout import empty_gated, memory_format
+from abn_fast.kernels.attention_gate._layout import empty_gated
 from abn_fast.kernels.attention_gate._plan import Plan, make_plan
 
 
@@ -48,13 +47,6 @@ def gate_features_backward(
     return d_features, d_attention
 
 
-def launch(kernel: Any, programs: int, device: torch.device, *arguments: Any, **constants: Any) -> None:
-    """Run a kernel; nothing where there are no programs. `num_warps` is one of the constants."""
-    if programs:
-        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-            kernel[(programs,)](*arguments, **constants)
-
-
 def _forward(
     features: Tensor,
     maps: Tensor,
@@ -82,7 +74,7 @@ def _forward(
         **_constants(plan, maps),
         RESIDUAL=residual,
         SIGMOID=scale is not None,
-        ACC=_accumulator(features, maps),
+        ACC=accumulator(features, maps),
     )
     return gated
 
@@ -101,7 +93,7 @@ def _backward(
     d_gated = d_gated.contiguous(memory_format=layout)
     plan = _plan(features, maps, backward=True)
     batch, count, pixels = len(features), maps.shape[1], maps.shape[2] * maps.shape[3]
-    sigmoid, acc = scale is not None, _accumulator(features, maps)
+    sigmoid, acc = scale is not None, accumulator(features, maps)
     dtype = torch.float64 if acc == tl.float64 else torch.float32
 
     d_features = torch.empty_like(features, memory_format=layout)
@@ -172,7 +164,3 @@ def _constants(plan: Plan, maps: Tensor) -> dict[str, int | bool]:
         "TILES": plan.tiles,
         "num_warps": plan.warps,
     }
-
-
-def _accumulator(*tensors: Tensor) -> Any:
-    return tl.float64 if torch.float64 in {x.dtype for x in tensors} else tl.float32

@@ -5,11 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from abn_fast._errors import AbnFastError
 from abn_fast.kernels import reference
+from abn_fast.kernels._checks import second_derivative_error
 from abn_fast.kernels._dispatch import runs_triton
+from abn_fast.kernels._layout import empty_like, in_format
 from abn_fast.kernels.attention_gate._gradients import attention_gate_gradients, gate_features_gradients
-from abn_fast.kernels.attention_gate._layout import empty_gated, memory_format
+from abn_fast.kernels.attention_gate._layout import empty_gated
 
 
 @torch.library.custom_op("abn_fast::attention_gate", mutates_args=())
@@ -21,7 +22,7 @@ def attention_gate(
 
         return _launch.attention_gate(features, score, scale, shift, residual)
     gated, attention = reference.attention_gate(features, score, scale, shift, _gate(residual))
-    return _in_format(gated, features), attention.contiguous()
+    return in_format(gated, features), attention.contiguous()
 
 
 @attention_gate.register_fake
@@ -46,7 +47,7 @@ def attention_gate_backward(
     d_features, d_score, d_scale, d_shift = attention_gate_gradients(
         d_gated, d_attention, features, score, scale, shift, residual
     )
-    return _in_format(d_features, features), d_score.contiguous(), d_scale, d_shift
+    return in_format(d_features, features), d_score.contiguous(), d_scale, d_shift
 
 
 @attention_gate_backward.register_fake
@@ -59,7 +60,12 @@ def _(
     shift: Tensor,
     residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _like(features), score.new_empty(score.shape), scale.new_empty(scale.shape), shift.new_empty(shift.shape)
+    return (
+        empty_like(features),
+        score.new_empty(score.shape),
+        scale.new_empty(scale.shape),
+        shift.new_empty(shift.shape),
+    )
 
 
 @torch.library.custom_op("abn_fast::gate_features", mutates_args=())
@@ -69,7 +75,7 @@ def gate_features(features: Tensor, attention: Tensor, residual: bool) -> Tensor
 
         return _launch.gate_features(features, attention, residual)
     gated = reference.gate_features(features, attention, _gate(residual))
-    return _in_format(gated, features)
+    return in_format(gated, features)
 
 
 @gate_features.register_fake
@@ -86,24 +92,16 @@ def gate_features_backward(
 
         return _launch.gate_features_backward(d_gated, features, attention, residual)
     d_features, d_attention = gate_features_gradients(d_gated, features, attention, residual)
-    return _in_format(d_features, features), d_attention.contiguous()
+    return in_format(d_features, features), d_attention.contiguous()
 
 
 @gate_features_backward.register_fake
 def _(d_gated: Tensor, features: Tensor, attention: Tensor, residual: bool) -> tuple[Tensor, Tensor]:
-    return _like(features), attention.new_empty(attention.shape)
+    return empty_like(features), attention.new_empty(attention.shape)
 
 
 def _gate(residual: bool) -> reference.Gate:
     return "residual" if residual else "product"
-
-
-def _in_format(x: Tensor, features: Tensor) -> Tensor:
-    return x.contiguous(memory_format=memory_format(features))
-
-
-def _like(features: Tensor) -> Tensor:
-    return torch.empty_like(features, memory_format=memory_format(features))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -125,9 +123,7 @@ def _gate_features_gradients(ctx: Any, d_gated: Tensor | None) -> tuple[Any, ...
 
 
 def _refuse(ctx: Any, *_: Any) -> None:
-    raise AbnFastError(
-        "attention_gate has no second derivative: differentiate once, or compute with abn_fast.kernels.reference"
-    )
+    raise second_derivative_error("attention_gate")
 
 
 attention_gate.register_autograd(_attention_gate_gradients, setup_context=_save)

@@ -1,6 +1,5 @@
 """The kernels of attention_gate on CPU tensors, by TRITON_INTERPRET=1 pytest and the name of this file."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,14 +13,20 @@ from torch.autograd import gradcheck
 from triton.runtime import interpreter
 
 from abn_fast import kernels
-from abn_fast.kernels import Gate, _dispatch, reference
+from abn_fast.kernels import Gate, reference
 from abn_fast.kernels.attention_gate import _launch, _plan, _triton
-
-assert _dispatch.INTERPRETED, "run with TRITON_INTERPRET=1"
+from abn_fast.proofs.traffic import Traffic
+from tests.kernels._interpreted import (  # noqa: F401 - pytest finds fixtures by name
+    DTYPES,
+    FORMATS,
+    VIEWS,
+    _poisoned,
+    assert_accurate,
+    exact,
+    results,
+)
 
 GATES: tuple[Gate, ...] = ("residual", "product")
-FORMATS = [torch.contiguous_format, torch.channels_last]
-DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 # N, C, T, H, W
 SHAPES = [
     (2, 3, 1, 1, 1),
@@ -37,15 +42,6 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _poisoned() -> Iterator[None]:
-    """Memory that nobody wrote is NaN."""
-    torch.use_deterministic_algorithms(True)
-    assert torch.empty(3).isnan().all()
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 def make_inputs(
     shape: tuple[int, ...], dtype: torch.dtype, memory_format: torch.memory_format = torch.contiguous_format
 ) -> tuple[Tensor, ...]:
@@ -57,39 +53,17 @@ def make_inputs(
     return tuple(x.requires_grad_() for x in inputs)
 
 
-def results(op: Any, inputs: tuple[Tensor, ...], gate: Gate) -> list[Tensor]:
-    """Outputs and gradients of a fixed random projection of them."""
-    outputs = op(*inputs, gate)
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    generator = torch.Generator().manual_seed(1)
-    projections = [torch.randn(y.shape, generator=generator).to(inputs[0].dtype).to(y.dtype) for y in outputs]
-    return [*outputs, *torch.autograd.grad(outputs, inputs, projections)]
-
-
-def exact(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(x.detach().double().requires_grad_() for x in inputs)
-
-
-def assert_accurate(op: Any, inputs: tuple[Tensor, ...], gate: Gate) -> list[Tensor]:
-    """Errors against float64 of at most twice torch's, in the same dtypes, and one rounding of the largest value.
-
-    The largest value of a sum that cancels is the sum of its terms' magnitudes. In float64 the truth is torch's own:
-    there, some roundings.
-    """
+def check(op: str, inputs: tuple[Tensor, ...], gate: Gate) -> list[Tensor]:
     ours, torchs, truth = (
-        results(getattr(module, op), x, gate)
+        results(partial(getattr(module, op), gate=gate), x)
         for module, x in ((kernels, inputs), (reference, inputs), (reference, exact(inputs)))
     )
-    largest = [true.abs().max() for true in truth]
+    largest: list[Tensor | None] = []
     if op == "attention_gate":
         _, score, scale, _ = exact(inputs)
         terms = (truth[3] / scale[:, None, None]).abs()
-        largest[-2:] = (terms * score.abs()).sum((0, 2, 3)).max(), terms.sum((0, 2, 3)).max()
-    for value, theirs, true, most in zip(ours, torchs, truth, largest, strict=True):
-        assert (value.shape, value.dtype) == (theirs.shape, theirs.dtype)
-        error, allowed = (value.double() - true).abs().max(), (theirs.double() - true).abs().max()
-        roundings = 20 if value.dtype == torch.float64 else 1
-        assert error <= 2 * allowed + roundings * torch.finfo(value.dtype).eps * most
+        largest = [None] * 4 + [(terms * score.abs()).sum((0, 2, 3)).max(), terms.sum((0, 2, 3)).max()]
+    assert_accurate(ours, torchs, truth, largest)
     return ours
 
 
@@ -101,7 +75,7 @@ def test_outputs_and_gradients_are_those_of_the_definition(
 ) -> None:
     inputs = make_inputs(shape, dtype, memory_format)
     gate = GATES[sum(shape) % 2]
-    ours = assert_accurate("attention_gate", inputs, gate)
+    ours = check("attention_gate", inputs, gate)
     assert ours[0].is_contiguous(memory_format=memory_format)
     assert ours[2].is_contiguous(memory_format=memory_format)
 
@@ -114,7 +88,7 @@ def test_both_gates_of_a_given_map(
     shape: tuple[int, ...], gate: Gate, memory_format: torch.memory_format, dtype: torch.dtype
 ) -> None:
     inputs = make_inputs(shape, dtype, memory_format)[:2]
-    assert_accurate("gate_features", inputs, gate)
+    check("gate_features", inputs, gate)
 
 
 @pytest.mark.parametrize(
@@ -152,19 +126,10 @@ def test_any_division_into_programs_gives_the_same(
         return replace(plan, tiles=-(-plan.b // plan.block_b), chunks=chunks, splits=-(-blocks // chunks))
 
     inputs = make_inputs((1, 19, maps, 3, 5), torch.float64, memory_format)
-    expected = results(reference.attention_gate, inputs, "residual")
+    expected = results(partial(reference.attention_gate, gate="residual"), inputs)
     monkeypatch.setattr(_launch, "make_plan", divided)
-    for ours, theirs in zip(results(kernels.attention_gate, inputs, "residual"), expected, strict=True):
+    for ours, theirs in zip(results(partial(kernels.attention_gate, gate="residual"), inputs), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
-
-
-VIEWS = {
-    "sliced": lambda x: torch.cat([x, x], 1)[:, 1 : 1 + x.shape[1]],
-    "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
-    "expanded": lambda x: x[:1].expand(x.shape),
-    "unaligned": lambda x: torch.cat([x.flatten()[:1], x.flatten()])[1:].view(x.shape),
-    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
-}
 
 
 @pytest.mark.parametrize("maps_too", [False, True], ids=["features", "features and maps"])
@@ -175,8 +140,8 @@ def test_strided_views_give_the_same(view: str, maps_too: bool) -> None:
     score = (VIEWS[view](score) if maps_too else score).requires_grad_()
     inputs = (strided, score, scale.requires_grad_(), shift.requires_grad_())
     for ours, theirs in zip(
-        results(kernels.attention_gate, inputs, "product"),
-        results(reference.attention_gate, inputs, "product"),
+        results(partial(kernels.attention_gate, gate="product"), inputs),
+        results(partial(reference.attention_gate, gate="product"), inputs),
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
@@ -212,7 +177,7 @@ def test_features_and_score_of_two_dtypes_keep_them(dtypes: tuple[str, str]) -> 
     features, score, scale, shift = (x.detach() for x in make_inputs((2, 6, 2, 4, 5), torch.float32))
     features, score = (x.to(getattr(torch, d)) for x, d in zip((features, score), dtypes, strict=True))
     inputs = tuple(x.requires_grad_() for x in (features, score, scale, shift))
-    assert_accurate("attention_gate", inputs, "residual")
+    check("attention_gate", inputs, "residual")
 
 
 def test_an_empty_batch_has_empty_results_and_gradients_of_zero() -> None:
@@ -226,7 +191,9 @@ def test_an_empty_batch_has_empty_results_and_gradients_of_zero() -> None:
 
 def test_the_same_input_gives_the_same_bits() -> None:
     inputs = make_inputs((2, 18, 3, 7, 7), torch.float32)
-    for first, second in zip(*(results(kernels.attention_gate, inputs, "residual") for _ in range(2)), strict=True):
+    for first, second in zip(
+        *(results(partial(kernels.attention_gate, gate="residual"), inputs) for _ in range(2)), strict=True
+    ):
         assert torch.equal(first, second)
 
 
@@ -236,31 +203,6 @@ def test_a_second_derivative_is_refused() -> None:
     (d_features,) = torch.autograd.grad(gated.square().sum(), features, create_graph=True)
     with pytest.raises(ValueError, match="no second derivative"):
         d_features.sum().backward()
-
-
-class Traffic:
-    """Bytes that loads and stores of blocks ask for, and the 32-byte sectors that each of them touches."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.bytes = self.sector_bytes = 0
-        builder = interpreter.InterpreterBuilder
-        load, store = builder.create_masked_load, builder.create_masked_store
-
-        def counted_load(this: Any, pointers: Any, mask: Any, *rest: Any) -> Any:
-            self._count(pointers, mask)
-            return load(this, pointers, mask, *rest)
-
-        def counted_store(this: Any, pointers: Any, value: Any, mask: Any, *rest: Any) -> Any:
-            self._count(pointers, mask)
-            return store(this, pointers, value, mask, *rest)
-
-        monkeypatch.setattr(builder, "create_masked_load", counted_load)
-        monkeypatch.setattr(builder, "create_masked_store", counted_store)
-
-    def _count(self, pointers: Any, mask: Any) -> None:
-        addresses = pointers.data[mask.data.astype(bool)]
-        self.bytes += addresses.size * pointers.get_element_ty().primitive_bitwidth // 8
-        self.sector_bytes += 32 * len(np.unique(addresses // 32))
 
 
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
@@ -278,17 +220,15 @@ def test_traffic_is_at_most_1_03_of_the_floor_and_uses_its_sectors(
     monkeypatch.setattr(_launch, "make_plan", plan_of_batch_32)
     features, score, scale, shift = make_inputs((1, channels, 1, size, size), dtype, memory_format)
     floor = features.nbytes
-    with monkeypatch.context() as patch:
-        forward = Traffic(patch)
+    with Traffic() as forward:
         gated, attention = kernels.attention_gate(features, score, scale, shift)
     projections = torch.ones_like(gated), torch.ones_like(attention)
-    with monkeypatch.context() as patch:
-        backward = Traffic(patch)
+    with Traffic() as backward:
         torch.autograd.grad((gated, attention), (features, score, scale, shift), projections)
     assert 2 * floor < forward.bytes <= 1.03 * 2 * floor
     assert 3 * floor < backward.bytes <= 1.03 * 3 * floor
-    assert forward.bytes >= 0.9 * forward.sector_bytes
-    assert backward.bytes >= 0.9 * backward.sector_bytes
+    assert forward.sector_use >= 0.9
+    assert backward.sector_use >= 0.9
 
 
 @pytest.mark.parametrize("maps", [1, 2])

@@ -1,7 +1,6 @@
 """What the compiler makes of the kernels of attention_gate, for GPUs that are not there."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,12 +9,12 @@ pytest.importorskip("triton")
 
 from triton.backends.compiler import GPUTarget
 
-from abn_fast.kernels import _dispatch
+from abn_fast.kernels import _dispatch, _runtime
+from abn_fast.kernels._runtime import Launch
 from abn_fast.kernels.attention_gate import _launch, _triton
-from tests.kernels._machine_code import (
+from abn_fast.proofs.machine_code import (
     ATOMICS,
     LOCAL_MEMORY,
-    Launch,
     compile_launch,
     disassemble,
 )
@@ -29,24 +28,18 @@ def launches(
     shape: tuple[int, ...],
     dtype: torch.dtype,
     memory_format: torch.memory_format,
-    monkeypatch: pytest.MonkeyPatch,
     residual: bool = True,
 ) -> list[Launch]:
     """The three launches of a training step, then the three for a given map; shape N, C, T, H, W."""
     batch, channels, maps, *size = shape
-    made: list[Launch] = []
-
-    def record(kernel: Any, programs: int, device: torch.device, *arguments: Any, **constants: Any) -> None:
-        made.append(Launch(kernel, programs, device, arguments, constants))
-
-    monkeypatch.setattr(_launch, "launch", record)
     features = torch.empty(batch, channels, *size, dtype=dtype, memory_format=memory_format)
     score = torch.empty(batch, maps, *size, dtype=dtype)
     vector = torch.empty(maps, dtype=torch.float32)
-    gated, attention = _launch.attention_gate(features, score, vector, vector, residual)
-    _launch.attention_gate_backward(gated, attention, features, score, vector, vector, residual)
-    _launch.gate_features(features, score, residual)
-    _launch.gate_features_backward(gated, features, score, residual)
+    with _runtime.record() as made:
+        gated, attention = _launch.attention_gate(features, score, vector, vector, residual)
+        _launch.attention_gate_backward(gated, attention, features, score, vector, vector, residual)
+        _launch.gate_features(features, score, residual)
+        _launch.gate_features_backward(gated, features, score, residual)
     return made
 
 
@@ -68,9 +61,9 @@ def check(launch: Launch, target: int, dtype: torch.dtype, folder: Path, vectors
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
 def test_a_training_step_has_no_spills_no_atomics_and_128_bit_loads(
-    dtype: torch.dtype, memory_format: torch.memory_format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, memory_format: torch.memory_format, tmp_path: Path
 ) -> None:
-    for launch in launches((32, 1024, 1, 14, 14), dtype, memory_format, monkeypatch)[:3]:
+    for launch in launches((32, 1024, 1, 14, 14), dtype, memory_format)[:3]:
         check(launch, 90, dtype, tmp_path)
 
 
@@ -79,22 +72,20 @@ def test_a_training_step_has_no_spills_no_atomics_and_128_bit_loads(
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
 def test_every_target_has_no_spills_no_atomics_and_128_bit_loads(
-    dtype: torch.dtype, memory_format: torch.memory_format, target: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, memory_format: torch.memory_format, target: int, tmp_path: Path
 ) -> None:
     if dtype == torch.bfloat16 and target < 80:
         return
     for shape in [(32, 128, 1, 16, 16), (1, 512, 1, 7, 7), (8, 1024, 40, 14, 14)]:
-        for launch in launches(shape, dtype, memory_format, monkeypatch)[:3]:
+        for launch in launches(shape, dtype, memory_format)[:3]:
             check(launch, target, dtype, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
-def test_odd_sizes_have_no_spills_and_no_atomics(
-    memory_format: torch.memory_format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_odd_sizes_have_no_spills_and_no_atomics(memory_format: torch.memory_format, tmp_path: Path) -> None:
     for shape in [(3, 7, 3, 5, 7), (2, 5, 1, 1, 1)]:
-        for launch in launches(shape, torch.float16, memory_format, monkeypatch, residual=False):
+        for launch in launches(shape, torch.float16, memory_format, residual=False):
             check(launch, 80, torch.float16, tmp_path, vectors=False)
 
 
@@ -103,10 +94,10 @@ def test_odd_sizes_have_no_spills_and_no_atomics(
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
 def test_amd_targets_have_no_spills_and_no_atomics(
-    dtype: torch.dtype, memory_format: torch.memory_format, arch: str, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, memory_format: torch.memory_format, arch: str
 ) -> None:
     for shape in [(32, 1024, 1, 14, 14), (8, 1024, 40, 14, 14)]:
-        for launch in launches(shape, dtype, memory_format, monkeypatch)[:3]:
+        for launch in launches(shape, dtype, memory_format)[:3]:
             text = compile_launch(launch, GPUTarget("hip", arch, 64)).asm["amdgcn"]
             assert ".vgpr_spill_count: 0" in text
             assert ".private_segment_fixed_size: 0" in text

@@ -5,27 +5,18 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import create_function_from_signature
 
+from abn_fast.kernels._runtime import Launch
+
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 ATOMICS = {"ATOM", "ATOMG", "ATOMS", "RED", "REDG"}
 LOCAL_MEMORY = {"LDL", "STL"}
-
-
-class Launch(NamedTuple):
-    """What a launcher asked for, instead of `_launch.launch`."""
-
-    kernel: Any
-    programs: int
-    device: torch.device
-    arguments: tuple[Any, ...]
-    constants: dict[str, Any]
 
 
 @dataclass(frozen=True)
