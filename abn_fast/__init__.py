@@ -15,7 +15,9 @@ if TYPE_CHECKING:
         AttentionBranchNetwork,
         AttentionHead,
         Classifier,
+        MultiTaskABN,
         abn_loss,
+        multi_task_loss,
     )
 
 _HOMES = {
@@ -27,7 +29,9 @@ _HOMES = {
         "AttentionBranchNetwork",
         "AttentionHead",
         "Classifier",
+        "MultiTaskABN",
         "abn_loss",
+        "multi_task_loss",
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -39,6 +43,7 @@ __all__ = [
     "AttentionBranchNetwork",
     "AttentionHead",
     "Classifier",
+    "MultiTaskABN",
     "__version__",
     "abn_loss",
     "create_model",
@@ -46,6 +51,7 @@ __all__ = [
     "from_published",
     "list_models",
     "load_checkpoint",
+    "multi_task_loss",
     "save_checkpoint",
     "to_published",
 ]

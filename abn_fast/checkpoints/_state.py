@@ -4,15 +4,15 @@ import torch
 from torch import Tensor
 
 from abn_fast._errors import AbnFastError
-from abn_fast.models import create_model
-from abn_fast.modules import AttentionBranchNetwork, Classifier, ModelConfig
+from abn_fast.models import Network, create_model
+from abn_fast.modules import ModelConfig
 
 _SHOWN = 3
 
 
 def build_from_state(
     config: ModelConfig, state: Mapping[str, Tensor], stored_key: Callable[[str], str] = lambda key: key
-) -> AttentionBranchNetwork | Classifier:
+) -> Network:
     """The model of `config` with copies of the tensors in `state`.
 
     Args:

@@ -15,8 +15,9 @@ from abn_fast.checkpoints._safetensors import is_safetensors, read_safetensors, 
 from abn_fast.checkpoints._state import build_from_state
 from abn_fast.checkpoints.published import from_published
 from abn_fast.data import CIFAR, IMAGENET, Preprocessing
+from abn_fast.models import Network
 from abn_fast.models._registry import ABN_PREFIX, find_family
-from abn_fast.modules import AttentionBranchNetwork, Classifier, ImageNetwork, ModelConfig
+from abn_fast.modules import ImageNetwork, ModelConfig
 
 FORMAT = 1
 TRAINING = "training."
@@ -27,7 +28,7 @@ TRAINING = "training."
 class Checkpoint:
     """A model and what is known about it."""
 
-    model: AttentionBranchNetwork | Classifier
+    model: Network
     preprocessing: Preprocessing | None = None
     classes: list[str] | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -84,7 +85,7 @@ def save_checkpoint(
         raise AbnFastError(f"{path} cannot be written: {error.strerror or error}; what was there is kept") from error
 
 
-def load_checkpoint(path: str | Path, device: str = "cpu") -> AttentionBranchNetwork | Classifier:
+def load_checkpoint(path: str | Path, device: str = "cpu") -> Network:
     """The model in a checkpoint of this library or of the published code, in evaluation mode.
 
     Raises:

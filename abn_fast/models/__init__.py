@@ -9,8 +9,8 @@ from abn_fast.models import (  # noqa: F401  # each registers its family
     vgg,
     wide_resnet,
 )
-from abn_fast.models._factory import create_model
+from abn_fast.models._factory import Network, create_model
 from abn_fast.models._from_backbone import from_backbone
 from abn_fast.models._registry import list_models
 
-__all__ = ["create_model", "from_backbone", "list_models"]
+__all__ = ["Network", "create_model", "from_backbone", "list_models"]

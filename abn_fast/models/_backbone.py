@@ -10,7 +10,10 @@ from abn_fast.modules import (
     AttentionHead,
     Classifier,
     LogMapAttentionHead,
+    MultiTaskABN,
+    MultiTaskAttentionBranch,
     PerceptionBranch,
+    task_classifier,
 )
 
 HeadFactory = Callable[[int, int, Gate], AttentionHead | LogMapAttentionHead]
@@ -49,6 +52,32 @@ def attention_branch_network(backbone: Backbone, gate: Gate) -> AttentionBranchN
         backbone.initialize,
     )
     return network.apply(backbone.initialize)
+
+
+def multi_task_plain_network(backbone: Backbone) -> Classifier:
+    """The backbone with two answers a task, the baseline: logits [N, T, 2]."""
+    branch = _task_branch(backbone)
+    network = Classifier(backbone.extractor, branch, backbone.num_classes, backbone.initialize)
+    return network.apply(backbone.initialize)
+
+
+def multi_task_network(backbone: Backbone, gate: Gate, task_chunk: int | None) -> MultiTaskABN:
+    """The backbone with a multi-task attention branch."""
+    network = MultiTaskABN(
+        backbone.extractor,
+        MultiTaskAttentionBranch(backbone.attention_stage(), backbone.stage_channels, backbone.num_classes),
+        _task_branch(backbone),
+        backbone.num_classes,
+        gate,
+        task_chunk,
+        backbone.initialize,
+    )
+    return network.apply(backbone.initialize)
+
+
+def _task_branch(backbone: Backbone) -> PerceptionBranch:
+    classifier = task_classifier(backbone.classifier, backbone.num_classes)
+    return PerceptionBranch(backbone.perception_stage, backbone.pool, classifier)
 
 
 def _perception_branch(backbone: Backbone) -> PerceptionBranch:

@@ -81,10 +81,19 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """relu(F(x) + shortcut(x))."""
-        out = self.relu(self.bn1(self.conv1(x)))
+        return self.finish(*self.project(x))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The bias-free 1x1 convolutions that begin F and the shortcut, with which a gate of pixels commutes."""
+        return self.conv1(x), x if isinstance(self.downsample, nn.Identity) else self.downsample[0](x)
+
+    def finish(self, projected: Tensor, shortcut: Tensor) -> Tensor:
+        """All that follows `project`."""
+        out = self.relu(self.bn1(projected))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.se(self.bn3(self.conv3(out)))
-        output: Tensor = self.relu(out + self.downsample(x))
+        shortcut = shortcut if isinstance(self.downsample, nn.Identity) else self.downsample[1](shortcut)
+        output: Tensor = self.relu(out + shortcut)
         return output
 
 
@@ -121,7 +130,7 @@ def _squeeze_excitation(channels: int, reduced: int | None) -> nn.Module:
     return nn.Identity() if reduced is None else SqueezeExcitation(channels, reduced)
 
 
-def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Identity | nn.Sequential:
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))

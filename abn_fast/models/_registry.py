@@ -11,6 +11,7 @@ from abn_fast._errors import AbnFastError
 from abn_fast.models._backbone import Backbone
 
 ABN_PREFIX = "abn_"
+MULTI_TASK_PREFIX = "multi_task_"
 
 
 @dataclass(frozen=True)

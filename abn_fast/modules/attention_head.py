@@ -113,16 +113,21 @@ _LOG_MAP_OPS = EvidenceOps(
 
 def gate_given(features: Tensor, attention: Tensor, gate: Gate) -> tuple[Tensor, Tensor]:
     """Features gated by a given map, and that map for every image."""
+    attention = check_given_attention(attention, features, 1)
+    return kernels.gate_features(features, attention, gate), attention
+
+
+def check_given_attention(attention: Tensor, features: Tensor, maps: int) -> Tensor:
+    """The given maps for every image, [N, T, H, W]; maps of another size or number are refused."""
     batch, _, height, width = features.shape
     if not isinstance(attention, Tensor):
         raise AbnFastError(f"attention is a {type(attention).__name__}; expected a tensor: torch.as_tensor(...)")
-    if attention.ndim != 4 or attention.shape[0] not in (1, batch) or attention.shape[1:] != (1, height, width):
+    if attention.ndim != 4 or attention.shape[0] not in (1, batch) or attention.shape[1:] != (maps, height, width):
         raise AbnFastError(
-            f"attention has shape {tuple(attention.shape)}; expected ({batch} or 1, 1, {height}, {width}), "
+            f"attention has shape {tuple(attention.shape)}; expected ({batch} or 1, {maps}, {height}, {width}), "
             "the size of the extractor's features: resize it with torch.nn.functional.interpolate"
         )
-    attention = attention.expand(batch, -1, -1, -1)
-    return kernels.gate_features(features, attention, gate), attention
+    return attention.expand(batch, -1, -1, -1)
 
 
 def check_same_size(stage_output: Tensor, features: Tensor) -> None:

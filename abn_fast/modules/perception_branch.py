@@ -1,6 +1,6 @@
 from torch import Tensor, nn
 
-from abn_fast.modules._classes import replace_last_linear
+from abn_fast.modules._classes import reset_classes
 
 
 class PerceptionBranch(nn.Module):
@@ -38,6 +38,6 @@ class PerceptionBranch(nn.Module):
         return self.classifier
 
     def reset_classifier(self, num_classes: int) -> list[nn.Module]:
-        """Replace the last linear layer; returns the new one."""
-        self.classifier, new = replace_last_linear(self.classifier, num_classes)
+        """Replace the last layer, of classes or tasks; returns the new one."""
+        self.classifier, new = reset_classes(self.classifier, num_classes)
         return [new]
