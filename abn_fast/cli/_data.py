@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,15 +17,34 @@ def data_options(command: Command) -> Command:
         "--image-size", type=int, help="Side of the images that the network sees, pixels; by default the data set's."
     )(command)
     command = click.option("--download", is_flag=True, help="Download CIFAR or SVHN to --root.")(command)
-    command = click.option("--root", default="data", show_default=True, help="Folder of CIFAR's or SVHN's files.")(
-        command
-    )
+    command = click.option(
+        "--root", default="data", show_default=True, help="Folder of the files of a named data set."
+    )(command)
     return click.option(
         "--data",
         default="digits-in-the-wild",
         show_default=True,
-        help="digits-in-the-wild, cifar10, cifar100, svhn, or a folder with train/CLASS/ and test/CLASS/ images.",
+        help="digits-in-the-wild, cifar10, cifar100, svhn, imagenet, compcars-models, compcars-makes, celeba, "
+        "or a folder with train/CLASS/ and test/CLASS/ images.",
     )(command)
+
+
+def validation_option(command: Command) -> Command:
+    """The option that holds a part of the training set out; `open_data` takes its value as `validation`."""
+    return click.option(
+        "--validation",
+        callback=_validation,
+        help="Part of the training set that the best epoch is chosen on: 0.1, 5000 images, or official (CelebA).",
+    )(command)
+
+
+def _validation(context: click.Context, parameter: click.Parameter, text: str | None) -> "float | int | str | None":
+    if text is None or text == "official":
+        return text
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r}; expected a share such as 0.1, a number of images, or official") from None
 
 
 def open_data(
@@ -38,9 +58,16 @@ def open_data(
 ) -> "ImageDataset":
     """The data set that the options name; anything but a known name is a folder, whose labels follow `classes`."""
     from abn_fast._checks import checked_whole
-    from abn_fast.data import create_dataset, list_datasets
+    from abn_fast._errors import AbnFastError
+    from abn_fast.data import create_dataset, dataset_info, list_datasets
 
-    if data not in list_datasets() or data == "image-folder":
+    if data == "image-folder":
+        arguments["classes"] = classes
+    elif data not in list_datasets():
+        if not Path(data).exists():
+            raise AbnFastError(
+                f"data {data!r} is no folder here and no data set: expected {', '.join(list_datasets())}"
+            )
         data, root = "image-folder", data
         arguments["classes"] = classes
     if image_size is not None:
@@ -49,7 +76,7 @@ def open_data(
         if data == "digits-in-the-wild":
             arguments["image_size"] = side  # of the scenes themselves, in which digits keep their size
         elif seen is None:
-            seen = create_dataset(data, split, root, download=download).preprocessing
+            seen = dataset_info(data).preprocessing
         arguments["preprocessing"] = None if seen is None else replace(seen, image_size=(side, side))
     return create_dataset(data, split, root, download=download, **arguments)
 

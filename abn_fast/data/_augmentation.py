@@ -2,6 +2,10 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
+from torch import Tensor
+
+from abn_fast.data.preprocessing import Preprocessing
 
 
 def shift_and_flip(
@@ -29,6 +33,28 @@ def shift_and_flip(
 
 
 RESIZED_CROP_TRIES = 10
+PICTURE_DRAWS = 4 * RESIZED_CROP_TRIES + 1
+
+
+def augment_picture(
+    image: Image.Image, preprocessing: Preprocessing, draws: npt.NDArray[np.float64], crop: bool = True
+) -> Tensor:
+    """Cut a random rectangle out of a picture, resize it, mirror half of the pictures and normalise.
+
+    Args:
+        image: of any size.
+        preprocessing: gives the size and the normalisation.
+        draws: [41] in [0, 1): mirror, then those of `resized_crop_box`.
+        crop: if False, the picture is preprocessed as for evaluation and then mirrored or not.
+    """
+    if crop:
+        box = resized_crop_box(*image.size, draws[1:].reshape(RESIZED_CROP_TRIES, 4))
+        height, width = preprocessing.image_size
+        image = preprocessing.convert(image).resize((width, height), preprocessing.resampling, box=box)
+        pixels = preprocessing.to_tensor(image)
+    else:
+        pixels = preprocessing(image)
+    return pixels.flip(-1) if draws[0] < 0.5 else pixels
 
 
 def resized_crop_box(width: int, height: int, draws: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:

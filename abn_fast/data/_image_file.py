@@ -9,16 +9,20 @@ from abn_fast._errors import AbnFastError
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises, by format
 
 
+class UnreadableImageError(AbnFastError):
+    """An image is missing, corrupt, truncated or no picture; the message names it."""
+
+
 def load_image(path: str | Path) -> Image.Image:
     """A picture from a file, fully decoded, turned upright by its EXIF orientation.
 
     Raises:
-        AbnFastError: there is no such file, or it is corrupt, truncated or no picture; the path is named.
+        UnreadableImageError: there is no such file, or it is corrupt, truncated or no picture; the path is named.
     """
     path = Path(path)
     if not path.is_file():
         found = "is a folder, expected an image file" if path.is_dir() else "does not exist"
-        raise AbnFastError(f"image '{path}' {found}")
+        raise UnreadableImageError(f"image '{path}' {found}")
     try:
         with Image.open(path) as image:
             image.load()
@@ -26,7 +30,7 @@ def load_image(path: str | Path) -> Image.Image:
                 ImageOps.exif_transpose(image, in_place=True)
             return image
     except UnidentifiedImageError:
-        raise AbnFastError(f"image '{path}' is corrupt or not a picture that Pillow reads") from None
+        raise UnreadableImageError(f"image '{path}' is corrupt or not a picture that Pillow reads") from None
     except (*_BROKEN, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
-        raise AbnFastError(f"image '{path}' cannot be read: {reason}") from None
+        raise UnreadableImageError(f"image '{path}' cannot be read: {reason}") from None

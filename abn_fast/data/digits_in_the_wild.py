@@ -90,6 +90,10 @@ class DigitsInTheWild(InMemoryImages):
         self.digits = torch.from_numpy(scene.digits)
         self.crops = torch.from_numpy(scene.crops)
 
+    def _keep(self, chosen: torch.Tensor) -> None:
+        super()._keep(chosen)
+        self.digits, self.crops = self.digits[chosen], self.crops[chosen]
+
 
 @dataclass
 class _Scene:

@@ -2,41 +2,40 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
-from torch import Tensor
 
+from abn_fast._checks import checked_choice
 from abn_fast._errors import AbnFastError
-from abn_fast.data._augmentation import RESIZED_CROP_TRIES, resized_crop_box
-from abn_fast.data._image_file import load_image
-from abn_fast.data.dataset import ImageDataset, check_split
+from abn_fast.data._problems import Report, few, refuse
+from abn_fast.data.image_files import ImageFiles
 from abn_fast.data.preprocessing import IMAGENET, Preprocessing
 
-_TEST_FOLDERS = ("val", "test", "valid")
+_TEST_FOLDERS = ("test", "val", "valid")
 
 
-class ImageFolder(ImageDataset):
+class ImageFolder(ImageFiles):
     """Image files in one folder per class.
 
-    Either root/train/<class>/ and root/val/<class>/ (or test, or valid; the first that exists), or
-    root/<class>/, which then serves whichever split is asked for. Files are found as torchvision's ImageFolder
-    finds them; hidden files and folders are left out. Augmentation is a random resized crop and mirroring.
+    Either root/train/<class>/ and root/test/<class>/ (or val, or valid), or root/<class>/, which then serves
+    whichever split is asked for. Beside a test folder, val (or valid) is the official validation split. Files are
+    found as torchvision's ImageFolder finds them; hidden files and folders are left out. Augmentation is a random
+    resized crop and mirroring.
 
     Args:
-        split: "train" or "test".
+        split: "train", "validation" or "test".
         root: the folder.
         preprocessing: ImageNet's by default: 224 pixels, crop_pct 0.875.
         augment: whether to augment.
         augmentation_seed: any integer.
         classes: the names and order of the labels. By default the folder names, sorted, of the training split
             where there is one. Of these, a test split may lack some.
+        report: takes each empty or unknown class, which is then left out; by default it is an error.
 
     Attributes:
         paths: the files, in order.
-        labels: int64 [N].
 
     Raises:
-        AbnFastError: a folder is missing or empty, has no class folders or unknown ones, or a class has no image;
-            on access, an image is corrupt or truncated.
+        AbnFastError: a folder is missing or empty, has no class folders or unknown ones, or a class has no image.
+        UnreadableImageError: on access, an image is corrupt or truncated.
     """
 
     def __init__(
@@ -48,67 +47,79 @@ class ImageFolder(ImageDataset):
         augment: bool = False,
         augmentation_seed: int = 0,
         classes: Sequence[str] | None = None,
+        report: Report = refuse,
     ) -> None:
-        check_split(split)
+        checked_choice("split", split, ("train", "validation", "test"))
         folder, training_folder = _split_folders(Path(root), split)
         if classes is None:
-            classes = _class_names(training_folder)
-        if preprocessing is None:
-            preprocessing = IMAGENET
-        super().__init__(classes, preprocessing, augment=augment, augmentation_seed=augmentation_seed)
-        samples = _samples(folder, self.classes)
-        self.paths = [Path(path) for path, _ in samples]
-        self.labels = torch.tensor([label for _, label in samples])
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = load_image(self.paths[index])
-        label = int(self.labels[index])
-        if not self.augment:
-            return self.preprocessing(image), label
-        draws = self._draws([index % len(self)], 4 * RESIZED_CROP_TRIES + 1)[0]
-        box = resized_crop_box(*image.size, draws[1:].reshape(RESIZED_CROP_TRIES, 4))
-        height, width = self.preprocessing.image_size
-        image = self.preprocessing.convert(image)
-        image = image.resize((width, height), self.preprocessing.resampling, box=box)
-        if draws[0] < 0.5:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return self.preprocessing.to_tensor(image), label
+            classes = class_names(training_folder)
+        paths, labels = class_files(folder, classes, report)
+        super().__init__(
+            paths,
+            labels,
+            classes,
+            preprocessing or IMAGENET,
+            augment=augment,
+            augmentation_seed=augmentation_seed,
+        )
 
 
 def _split_folders(root: Path, split: str) -> tuple[Path, Path]:
     """(the folder of the split, the folder whose classes count)."""
-    if not root.is_dir():
-        found = "is a file" if root.exists() else "does not exist"
-        raise AbnFastError(f"image folder '{root}' {found}: expected a folder of class folders")
+    checked_root(root, "image folder", "a folder of class folders")
     training_folder = root / "train"
     if not training_folder.is_dir():
         return root, root
     if split == "train":
         return training_folder, training_folder
-    for name in _TEST_FOLDERS:
-        if (root / name).is_dir():
-            return root / name, training_folder
-    raise AbnFastError(f"image folder '{root}' has a train folder but none of {', '.join(_TEST_FOLDERS)}")
+    if split == "validation":
+        if (folder := validation_folder(root)) is None:
+            raise AbnFastError(f"image folder '{root}' has no official validation split: expected train, val and test")
+        return folder, training_folder
+    if not (folders := _held_out_folders(root)):
+        raise AbnFastError(f"image folder '{root}' has a train folder but none of {', '.join(_TEST_FOLDERS)}")
+    return folders[0], training_folder
 
 
-def _class_names(folder: Path) -> list[str]:
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def validation_folder(root: Path) -> Path | None:
+    """The folder of the official validation split, which is one beside a test folder."""
+    folders = _held_out_folders(root)
+    return folders[1] if len(folders) > 1 and folders[0].name == "test" else None
+
+
+def _held_out_folders(root: Path) -> list[Path]:
+    """Those that there are, and of these, if possible, those with class folders (ImageNet's test has none)."""
+    folders = [root / name for name in _TEST_FOLDERS if (root / name).is_dir()]
+    return [folder for folder in folders if _subfolders(folder)] or folders
+
+
+def checked_root(root: Path, name: str, expected: str) -> Path:
+    """The folder itself, if it is one."""
+    if not root.is_dir():
+        found = "is a file" if root.exists() else "does not exist"
+        raise AbnFastError(f"{name} '{root}' {found}: expected {expected}")
+    return root
+
+
+def class_names(folder: Path) -> list[str]:
+    """The names of the class folders, sorted."""
+    names = _subfolders(folder)
     if not names:
         raise AbnFastError(f"image folder '{folder}' has no class folders: expected {folder / '<class>' / '<image>'}")
     return names
 
 
-def _samples(folder: Path, classes: list[str]) -> list[tuple[str, int]]:
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def class_files(folder: Path, classes: Sequence[str], report: Report) -> tuple[list[Path], torch.Tensor]:
+    """The image files of the class folders and their labels, int64 [N]."""
     from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
-    present = _class_names(folder)
+    present = class_names(folder)
     if unknown := sorted(set(present) - set(classes)):
-        raise AbnFastError(
-            f"image folder '{folder}' has unknown classes {', '.join(unknown)}: expected {_few(classes)}"
-        )
+        report(f"image folder '{folder}' has unknown classes {', '.join(unknown)}: expected {few(classes)}")
     samples: list[tuple[str, int]] = make_dataset(
         str(folder),
         {name: label for label, name in enumerate(classes)},
@@ -116,13 +127,7 @@ def _samples(folder: Path, classes: list[str]) -> list[tuple[str, int]]:
         allow_empty=True,
     )
     filled = {classes[label] for _, label in samples}
-    if empty := [name for name in present if name not in filled]:
-        raise AbnFastError(
-            f"image folder '{folder}' has no image in {_few(empty)}: expected files ending in "
-            f"{', '.join(IMG_EXTENSIONS)}"
-        )
-    return samples
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    if empty := [name for name in present if name in classes and name not in filled]:
+        endings = ", ".join(IMG_EXTENSIONS)
+        report(f"image folder '{folder}' has no image in {few(empty)}: expected files ending in {endings}")
+    return [Path(path) for path, _ in samples], torch.tensor([label for _, label in samples], dtype=torch.int64)

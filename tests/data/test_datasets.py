@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from abn_fast._errors import AbnFastError
-from abn_fast.data import InMemoryImages, Preprocessing, create_dataset, list_datasets
+from abn_fast.data import InMemoryImages, Preprocessing, create_dataset, dataset_info, list_datasets
 
 torchvision_datasets = pytest.importorskip("torchvision.datasets")
 
@@ -74,8 +74,10 @@ every = pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
 def test_reads_the_published_files(name: str, split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, labels = write(tmp_path, name, monkeypatch)[split]
     dataset = create_dataset(name, split, root=tmp_path)
-    assert len(dataset.classes) == (100 if name == "cifar100" else 10)
-    assert dataset.preprocessing == Preprocessing((32, 32), *STATISTICS)
+    assert len(dataset.classes) == dataset_info(name).num_classes == (100 if name == "cifar100" else 10)
+    assert dataset.preprocessing == dataset_info(name).preprocessing == Preprocessing((32, 32), *STATISTICS)
+    assert dataset.labels.tolist() == labels
+    assert dataset.task == "single-label"
     assert dataset.boxes is None
     images, read_labels = next(iter(DataLoader(dataset, batch_size=len(labels))))
     assert read_labels.tolist() == labels
@@ -92,6 +94,42 @@ def test_cifar_is_mirrored_and_svhn_is_not(name: str, tmp_path: Path, monkeypatc
     assert dataset.augmentation_seed == 4
     plain = create_dataset(name, "train", tmp_path)
     assert not torch.equal(dataset[0][0], plain[0][0])
+
+
+@every
+def test_a_validation_split_is_cut_out_of_the_training_set(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, labels = write(tmp_path, name, monkeypatch)["train"]
+    rows = {picture.transpose(1, 2, 0).tobytes(): number for number, picture in enumerate(pixels)}
+    monkeypatch.setattr("abn_fast.data._registry.split_indices", lambda *_: (torch.arange(2, 6), torch.tensor([1, 0])))
+    for split, expected in (("train", [2, 3, 4, 5]), ("validation", [1, 0])):
+        part = create_dataset(name, split, tmp_path, validation=2)
+        assert isinstance(part, InMemoryImages)
+        assert [rows[picture.numpy().tobytes()] for picture in part.images] == expected
+        assert part.labels.tolist() == [labels[number] for number in expected]
+    with pytest.raises(AbnFastError, match=f"{name} has no official validation split"):
+        create_dataset(name, "train", tmp_path, validation="official")
+
+
+@pytest.mark.parametrize("labels", [[0, 3, 1], [0, -1, 1]])
+def test_a_label_out_of_range_is_told(labels: list[int]) -> None:
+    images = torch.zeros(3, 32, 32, 3, dtype=torch.uint8)
+    with pytest.raises(AbnFastError, match=f"label of sample 1 is {labels[1]}: expected 0 to 2"):
+        InMemoryImages(images, torch.tensor(labels), ["a", "b", "c"], Preprocessing((32, 32), *STATISTICS))
+
+
+def test_attributes_are_ones_and_zeros_of_every_class() -> None:
+    images = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
+    preprocessing = Preprocessing((32, 32), *STATISTICS)
+    attributes = torch.tensor([[1.0, 0, 1], [0, 0, 0]])
+    dataset = InMemoryImages(images, attributes, ["a", "b", "c"], preprocessing)
+    assert dataset.task == "multi-label"
+    assert torch.equal(next(iter(DataLoader(dataset, batch_size=2)))[1], attributes)
+    with pytest.raises(AbnFastError, match="labels have 3 columns, but there are 2 attributes"):
+        InMemoryImages(images, attributes, ["a", "b"], preprocessing)
+    with pytest.raises(AbnFastError, match="ones and zeros"):
+        InMemoryImages(images, attributes - 1, ["a", "b", "c"], preprocessing)
 
 
 @every
@@ -128,17 +166,32 @@ def test_no_network_is_told_in_one_line(name: str, tmp_path: Path, monkeypatch: 
 
 
 def test_the_names() -> None:
-    assert list_datasets() == ["cifar10", "cifar100", "digits-in-the-wild", "image-folder", "svhn"]
+    assert list_datasets() == [
+        "celeba",
+        "cifar10",
+        "cifar100",
+        "compcars-makes",
+        "compcars-models",
+        "digits-in-the-wild",
+        "image-folder",
+        "imagenet",
+        "svhn",
+    ]
+    assert [dataset_info(name).name for name in list_datasets()] == list_datasets()
 
 
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:
     with pytest.raises(AbnFastError, match=r"'mnist'.*cifar10.*svhn"):
         create_dataset("mnist", "train")
+    with pytest.raises(AbnFastError, match=r"'mnist'.*cifar10.*svhn"):
+        dataset_info("mnist")
 
 
 @pytest.mark.parametrize("name", list_datasets())
 def test_an_unknown_split_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(AbnFastError, match=r"'validation'.*'train' or 'test'"):
+    with pytest.raises(AbnFastError, match=r"'dev'.*'train', 'validation' or 'test'"):
+        create_dataset(name, "dev", tmp_path)
+    with pytest.raises(AbnFastError, match=f"validation split of {name}.*validation=0.1"):
         create_dataset(name, "validation", tmp_path)
 
 

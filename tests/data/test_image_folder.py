@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,21 @@ def test_agrees_with_torchvision(root: Path) -> None:
 def test_the_test_split_has_three_names(root: Path, name: str) -> None:
     (root / "val").rename(root / name)
     assert ImageFolder("test", root).paths[0].parent.parent.name == name
+
+
+def test_val_beside_test_is_the_official_validation_split(root: Path) -> None:
+    shutil.copytree(root / "val", root / "test")
+    for split, folder in (("train", "train"), ("validation", "val"), ("test", "test")):
+        dataset = create_dataset("image-folder", split, root, validation="official")
+        assert isinstance(dataset, ImageFolder)
+        assert {path.parent.parent.name for path in dataset.paths} == {folder}
+    assert ImageFolder("test", root).paths[0].parent.parent.name == "test"
+
+
+def test_a_test_folder_without_classes_does_not_count(root: Path) -> None:
+    write(root / "test" / "unlabelled.png")
+    assert ImageFolder("test", root).paths[0].parent.parent.name == "val"
+    fails(root, "no official validation split", split="validation", validation="official")
 
 
 def test_one_folder_serves_either_split(root: Path) -> None:
@@ -129,7 +145,7 @@ def test_a_class_without_images_is_named(root: Path) -> None:
 
 def test_a_missing_test_split_is_told(root: Path) -> None:
     (root / "val").rename(root / "holdout")
-    fails(root, "none of val, test, valid", split="test")
+    fails(root, "none of test, val, valid", split="test")
 
 
 def test_a_class_the_training_never_saw_is_named(root: Path) -> None:
