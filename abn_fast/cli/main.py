@@ -4,11 +4,16 @@ import click
 
 from abn_fast._errors import AbnFastError
 from abn_fast._version import __version__
+from abn_fast.cli.check_data import check_data
+from abn_fast.cli.compare import compare
 from abn_fast.cli.evaluate import evaluate
 from abn_fast.cli.explain import explain
 from abn_fast.cli.export import export
+from abn_fast.cli.kernels import kernels
 from abn_fast.cli.models import models
 from abn_fast.cli.quickstart import quickstart
+from abn_fast.cli.recipes import recipes
+from abn_fast.cli.reproduce import reproduce
 from abn_fast.cli.train import train
 
 BAD_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 130
@@ -21,7 +26,7 @@ def commands(debug: bool) -> None:
     """Train, evaluate and explain attention branch networks."""
 
 
-for command in (models, train, evaluate, explain, export, quickstart):
+for command in (models, recipes, check_data, train, evaluate, compare, reproduce, explain, export, quickstart, kernels):
     commands.add_command(command)
 
 

@@ -31,13 +31,17 @@ def quickstart(out: str, epochs: int, train_images: int, test_images: int, seed:
     Interrupted, it goes on where it was when called again.
     """
     from abn_fast.data import DigitsInTheWild
-    from abn_fast.training import TrainingConfig
+    from abn_fast.training import OptimizerConfig, ScheduleConfig, TrainingConfig
     from abn_fast.training.run import write_text
 
     started = time.perf_counter()
     folder = Path(out)
     config = TrainingConfig(
-        epochs=epochs, batch_size=32, nesterov=True, weight_decay=1e-3, warmup_epochs=0.3, seed=seed
+        epochs=epochs,
+        batch_size=32,
+        optimizer=OptimizerConfig(nesterov=True, weight_decay=1e-3),
+        schedule=ScheduleConfig(warmup_epochs=0.3),
+        seed=seed,
     )
     click.echo(f"{train_images} training and {test_images} held-out images of DigitsInTheWild ...")
     train_set = DigitsInTheWild("train", train_images, seed)

@@ -1,74 +1,140 @@
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from abn_fast.cli._data import data_options, line_of, open_data
+from abn_fast.cli._data import data_options, line_of, open_data, validation_option
+
+if TYPE_CHECKING:
+    from abn_fast.data import ImageDataset
+    from abn_fast.recipes import Recipe
+    from abn_fast.training import RunFolder, TrainingConfig
+
+SETTINGS = {
+    "epochs": "epochs",
+    "batch_size": "batch_size",
+    "optimizer": "optimizer.name",
+    "learning_rate": "optimizer.lr",
+    "momentum": "optimizer.momentum",
+    "nesterov": "optimizer.nesterov",
+    "weight_decay": "optimizer.weight_decay",
+    "schedule": "schedule.name",
+    "milestones": "schedule.milestones",
+    "gamma": "schedule.gamma",
+    "warmup_epochs": "schedule.warmup_epochs",
+    "label_smoothing": "loss.label_smoothing",
+    "precision": "precision",
+    "compile": "compile",
+    "seed": "seed",
+}
+"""Options of the command line that are settings of the training."""
 
 
 @click.command()
-@click.option("--model", default="abn_cifar_resnet20", show_default=True, help="A name of `abn-fast models`.")
+@click.option("--recipe", help="A name of `abn-fast recipes` or a YAML file; other options change it.")
+@click.option("--set", "assignments", multiple=True, help="KEY=VALUE, any setting, for example clip_norm=1.")
+@click.option("--model", help="A name of `abn-fast models`.  [default: abn_cifar_resnet20]")
 @data_options
 @click.option("--weights", type=click.Path(), help="Start from this checkpoint's model; its classes may differ.")
+@click.option("--pretrained", is_flag=True, help="Start from ImageNet weights of timm, the attention stage too.")
 @click.option("--gate", type=click.Choice(["residual", "product"]), help="g * (1 + M), the default, or g * M.")
-@click.option("--epochs", type=int, default=30, show_default=True)
-@click.option("--batch-size", type=int, default=128, show_default=True)
-@click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), default="sgd", show_default=True)
-@click.option("--learning-rate", "--lr", type=float, default=0.1, show_default=True)
-@click.option("--momentum", type=float, default=0.9, show_default=True)
-@click.option("--nesterov", is_flag=True)
-@click.option("--weight-decay", type=float, default=5e-4, show_default=True)
-@click.option("--schedule", type=click.Choice(["cosine", "step", "constant"]), default="cosine", show_default=True)
-@click.option("--milestones", default="", help="Epochs at which --schedule step decays, for example 150,225.")
-@click.option("--gamma", type=float, default=0.1, show_default=True, help="Factor of --schedule step.")
-@click.option("--warmup-epochs", type=float, default=0.0, show_default=True)
-@click.option("--label-smoothing", type=float, default=0.0, show_default=True)
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--epochs", type=int, help="[default: 30]")
+@click.option("--batch-size", type=int, help="Of all processes together.  [default: 128]")
+@click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), help="[default: sgd]")
+@click.option("--learning-rate", "--lr", type=float, help="[default: 0.1]")
+@click.option("--momentum", type=float, help="[default: 0.9]")
+@click.option("--nesterov/--no-nesterov", default=None, help="[default: no-nesterov]")
+@click.option("--weight-decay", type=float, help="[default: 0.0005]")
+@click.option("--schedule", type=click.Choice(["cosine", "step", "constant"]), help="[default: cosine]")
+@click.option("--milestones", help="Epochs at which --schedule step decays, for example 150,225.")
+@click.option("--gamma", type=float, help="Factor of --schedule step.  [default: 0.1]")
+@click.option("--warmup-epochs", type=float, help="[default: 0]")
+@click.option("--label-smoothing", type=float, help="[default: 0]")
+@validation_option
+@click.option("--precision", type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]), help="[default: auto]")
+@click.option("--compile", type=click.Choice(["auto", "off", "default", "max-autotune"]), help="[default: auto]")
+@click.option("--seed", type=int, help="[default: 0]")
 @click.option("--device", help="cpu, cuda, cuda:1; by default the GPU if there is one.")
 @click.option("--workers", type=int, default=0, show_default=True, help="Processes that load images.")
 @click.option("--out", type=click.Path(), help="Folder of the run; by default runs/MODEL-DATA.")
-@click.option("--resume", type=click.Path(), help="Go on with the run in this folder, exactly; takes no other option.")
+@click.option(
+    "--resume",
+    type=click.Path(),
+    help="Go on with the run in this folder, exactly; or auto: with the run in --out if there is one.",
+)
+@click.option("--log", type=click.Choice(["csv", "tensorboard"]), default="csv", show_default=True)
 @click.pass_context
-def train(context: click.Context, resume: str | None, device: str | None, workers: int, **options: Any) -> None:
-    """Train a model; the run's folder gets last.safetensors, metrics.csv, curve.png and summary.json."""
-    from abn_fast.models import create_model
-    from abn_fast.training import RunFolder, TrainingConfig, choose_device
-    from abn_fast.training import train as train_model
+def train(
+    context: click.Context, resume: str | None, device: str | None, workers: int, log: str, **options: Any
+) -> None:
+    """Train a model; the run's folder gets last.safetensors, metrics.csv, curve.png, summary.json and README.md.
 
-    if resume is not None:
-        _refuse_other_options(context, allowed={"resume", "device", "workers"})
-        folder = RunFolder(Path(resume))
-        settings = folder.read_settings()
+    On many GPUs: torchrun --nproc-per-node=8 -m abn_fast train ...
+    """
+    from abn_fast.training import RunFolder, choose_device
+    from abn_fast.training.distributed import process_group
+
+    if resume is not None and resume != "auto":
+        _refuse_other_options(context, allowed={"resume", "device", "workers", "log"})
+        settings, folder = None, RunFolder(Path(resume))
     else:
-        settings = _settings(options)
-        folder = RunFolder(
-            Path(options["out"] or f"runs/{_plain(settings['model']['name'])}-{_plain(options['data'])}")
-        )
-    config = TrainingConfig.from_dict(settings["training"])
-    chosen = choose_device(device)
-    train_set = open_data(**settings["data"], split="train", augment=True, augmentation_seed=config.seed)
-    test_set = open_data(**settings["data"], split="test", preprocessing=train_set.preprocessing)
-    settings["model"]["arguments"].setdefault("num_classes", len(train_set.classes))
-    if resume is None:
-        model = _initial_model(options["weights"], settings, config.seed)
-        folder.create(settings)
+        settings = _recipe(context, options)
+        name = f"runs/{_plain(settings.model['name'])}-{_plain(settings.data['data'])}"
+        folder = RunFolder(Path(options["out"] or name))
+    with process_group(choose_device(device)) as chosen:
+        run_recipe(settings, options["weights"], folder, resume, chosen, workers, log)
+
+
+def run_recipe(
+    given: "Recipe | None",
+    weights: str | None,
+    folder: "RunFolder",
+    resume: str | None,
+    device: Any,
+    workers: int,
+    log: str = "csv",
+) -> None:
+    """Train what a recipe, or the run in a folder, says; `resume` as on the command line."""
+    from abn_fast.models import create_model
+    from abn_fast.recipes import Recipe
+    from abn_fast.training import distributed
+    from abn_fast.training import train as train_model
+    from abn_fast.training.model_card import write_model_card
+
+    first = distributed.rank() == 0
+    goes_on = resume is not None and (resume != "auto" or folder.settings.exists())
+    distributed.wait_for_all()
+    recipe = Recipe.from_dict(folder.read_settings()) if goes_on else given
+    assert recipe is not None
+    if goes_on and given is not None:
+        _check_same(recipe, given, folder)
+    train_set, validation_set, test_set = _open_all(recipe.data, recipe.training)
+    recipe.model["arguments"].setdefault("num_classes", len(train_set.classes))
+    if goes_on:
+        model = create_model(recipe.model["name"], **recipe.model["arguments"])
     else:
-        model = create_model(settings["model"]["name"], **settings["model"]["arguments"])
-    channels_last(model, chosen)
+        model = _initial_model(weights, recipe)
+        if first:
+            folder.create(recipe.to_dict())
+    channels_last(model, device)
     summary = train_model(
         model,
         train_set,
         test_set,
-        config,
+        recipe.training,
         folder.path,
-        resume=resume is not None and folder.checkpoint.exists(),
+        validation_set=validation_set,
+        resume=goes_on and folder.checkpoint.exists(),
         workers=workers,
         progress=True,
         log=click.echo,
+        metrics=_tensorboard(folder) if log == "tensorboard" and first else None,
     )
-    final = {name.removeprefix("test_"): value for name, value in summary.items() if name.startswith("test_")}
-    click.echo(f"{summary['model']}: {line_of(final)} after {summary['seconds']:.0f} s; {folder.checkpoint}")
+    if first:
+        write_model_card(folder, recipe.to_dict(), summary)
+        final = {name.removeprefix("test_"): value for name, value in summary.items() if name.startswith("test_")}
+        click.echo(f"{summary['model']}: {line_of(final)} after {summary['seconds']:.0f} s; {folder.checkpoint}")
 
 
 def channels_last(model: Any, device: Any) -> None:
@@ -78,44 +144,106 @@ def channels_last(model: Any, device: Any) -> None:
     model.to(device).to(memory_format=torch.channels_last)
 
 
-def _settings(options: dict[str, Any]) -> dict[str, Any]:
-    from dataclasses import fields
+def _recipe(context: click.Context, options: dict[str, Any]) -> "Recipe":
+    """The recipe, or the default one, with what the other options change."""
+    from abn_fast.recipes import Recipe, read_recipe
 
-    from abn_fast.training import TrainingConfig
-
-    names = {field.name for field in fields(TrainingConfig)}
-    training = {name: value for name, value in options.items() if name in names}
-    training["milestones"] = _milestones(options["milestones"])
-    return {
-        "model": {"name": options["model"], "arguments": {"gate": options["gate"]} if options["gate"] else {}},
-        "data": {name: options[name] for name in ("data", "root", "download", "image_size")},
-        "training": TrainingConfig(**training).to_dict(),
+    given = {
+        name for name in context.params if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
     }
+    data = {name: options[name] for name in ("data", "root", "download", "image_size", "validation")}
+    changes = [f"{key}={_text(name, options[name])}" for name, key in SETTINGS.items() if options[name] is not None]
+    if options["recipe"] is None:
+        recipe = Recipe({"name": options["model"] or "abn_cifar_resnet20", "arguments": {}, "pretrained": False}, data)
+        recipe = recipe.changed(changes)
+    else:
+        recipe = read_recipe(options["recipe"])
+        recipe.data.update({name: data[name] for name in data if name in given or name not in recipe.data})
+        changes += [f"model.name={options['model']}"] if options["model"] else []
+        recipe = recipe.changed(changes)
+    if options["pretrained"]:
+        recipe = recipe.changed(["model.pretrained=true"])
+    if options["gate"]:
+        recipe = recipe.changed([f"model.arguments.gate={options['gate']}"])
+    return recipe.changed(options["assignments"])
 
 
-def _initial_model(weights: str | None, settings: dict[str, Any], seed: int) -> Any:
+def _text(name: str, value: Any) -> str:
+    if name == "milestones":
+        return f"[{value}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _open_all(
+    data: dict[str, Any], config: "TrainingConfig"
+) -> "tuple[ImageDataset, ImageDataset | None, ImageDataset]":
+    """Training, validation and test set."""
+    from abn_fast.data import InMemoryImages, SkipUnreadable
+
+    train_set = open_data(**data, split="train", augment=True, augmentation_seed=config.seed)
+    seen = train_set.preprocessing
+    validation_set = None
+    if data.get("validation") is not None:
+        validation_set = open_data(**data, split="validation", preprocessing=seen)
+    training = train_set if isinstance(train_set, InMemoryImages) else SkipUnreadable(train_set)
+    return training, validation_set, open_data(**data, split="test", preprocessing=seen)
+
+
+def _initial_model(weights: str | None, recipe: "Recipe") -> Any:
     import torch
 
     from abn_fast.checkpoints import load_checkpoint
-    from abn_fast.models import create_model
+    from abn_fast.models import create_model, load_pretrained
 
-    torch.manual_seed(seed)
+    torch.manual_seed(recipe.training.seed)
+    name, arguments = recipe.model["name"], recipe.model["arguments"]
     if weights is None:
-        return create_model(settings["model"]["name"], **settings["model"]["arguments"])
+        if recipe.model["pretrained"] and ":" in name:
+            return create_model(name, pretrained=True, **arguments)
+        model = create_model(name, **arguments)
+        if recipe.model["pretrained"]:
+            load_pretrained(model)
+        return model
     model = load_checkpoint(weights)
-    classes = settings["model"]["arguments"]["num_classes"]
-    if model.num_classes != classes:
-        model.reset_classifier(classes)
+    if model.num_classes != arguments["num_classes"]:
+        model.reset_classifier(arguments["num_classes"])
     assert model.config is not None
-    settings["model"] = {"name": model.config.name, "arguments": model.config.arguments}
+    recipe.model.update(name=model.config.name, arguments=model.config.arguments)
     return model
 
 
-def _milestones(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise click.BadParameter(f"{text!r}; expected epochs such as 150,225", param_hint="--milestones") from None
+def _tensorboard(folder: "RunFolder") -> "Callable[[dict[str, float]], None]":
+    from abn_fast._optional import require
+
+    tensorboard = require("torch.utils.tensorboard", extra="tensorboard", purpose="--log tensorboard")
+    writer = tensorboard.SummaryWriter(str(folder.path / "tensorboard"))
+
+    def write(row: dict[str, float]) -> None:
+        for name, value in row.items():
+            writer.add_scalar(name, value, int(row["epoch"]))
+        writer.flush()
+
+    return write
+
+
+def _check_same(stored: "Recipe", given: "Recipe", folder: "RunFolder") -> None:
+    """Refuse to go on with a run that was started with other settings."""
+    from abn_fast._errors import AbnFastError
+
+    old, new = _flat(stored.to_dict()), _flat(given.to_dict())
+    ignored = ("departs", "about", "model.arguments.num_classes")
+    for key in sorted(set(old) | set(new)):
+        if not key.startswith(ignored) and old.get(key) != new.get(key):
+            raise AbnFastError(
+                f"{folder.path} holds a run with {key}={old.get(key)!r}, not {new.get(key)!r}: give the same settings, "
+                f"--resume {folder.path} alone, or another --out"
+            )
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix.rstrip("."): values}
+    return {key: value for name, each in values.items() for key, value in _flat(each, f"{prefix}{name}.").items()}
 
 
 def _plain(name: str) -> str:

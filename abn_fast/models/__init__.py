@@ -11,6 +11,7 @@ from abn_fast.models import (  # noqa: F401  # each registers its family
 )
 from abn_fast.models._factory import Network, create_model
 from abn_fast.models._from_backbone import from_backbone
+from abn_fast.models._pretrained import load_pretrained
 from abn_fast.models._registry import list_models
 
-__all__ = ["Network", "create_model", "from_backbone", "list_models"]
+__all__ = ["Network", "create_model", "from_backbone", "list_models", "load_pretrained"]

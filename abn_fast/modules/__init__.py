@@ -1,6 +1,6 @@
 """Attention branch networks from parts: extractor, attention branch, perception branch."""
 
-from abn_fast.modules._classes import task_classifier
+from abn_fast.modules._classes import TaskClassifier, task_classifier
 from abn_fast.modules.attention_branch import AttentionBranch
 from abn_fast.modules.attention_head import AttentionHead, AttentionHeadOutput, LogMapAttentionHead
 from abn_fast.modules.config import ModelConfig
@@ -27,6 +27,7 @@ __all__ = [
     "MultiTaskOutput",
     "NormReluPool",
     "PerceptionBranch",
+    "TaskClassifier",
     "abn_loss",
     "multi_task_loss",
     "task_classifier",

@@ -3,10 +3,8 @@ from pathlib import Path
 
 from abn_fast._files import write_atomically
 
-_PANELS = {
-    "loss": ("loss", "test_loss"),
-    "top-1 accuracy, %": ("top1", "attention_top1", "test_top1", "test_attention_top1"),
-}
+_SETS = ("", "validation_", "test_")
+_PANELS = {"loss": ("loss",), "accuracy, %": ("top1", "attention_top1", "accuracy", "attention_accuracy")}
 
 
 def write_learning_curve(path: Path, history: Sequence[dict[str, float]]) -> None:
@@ -15,10 +13,10 @@ def write_learning_curve(path: Path, history: Sequence[dict[str, float]]) -> Non
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     for axes, (label, names) in zip(figure.subplots(1, 2), _PANELS.items(), strict=True):
-        for name in names:
+        for name in (prefix + name for name in names for prefix in _SETS):
             points = [(row["epoch"], row[name]) for row in history if name in row]
             if points:
-                dashes = "-" if name.startswith("test_") else "--"
+                dashes = "-" if name.startswith(("test_", "validation_")) else "--"
                 axes.plot(*zip(*points, strict=True), dashes, label=name.replace("_", " "))
         axes.set(xlabel="epoch", ylabel=label)
         axes.grid(alpha=0.3)

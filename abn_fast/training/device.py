@@ -1,4 +1,4 @@
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -34,8 +34,30 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     return False
 
 
+def chosen_precision(device: torch.device, precision: Precision) -> Precision:
+    """The precision itself, or for "auto" what pays on the device.
+
+    Raises:
+        AbnFastError: the device has no such precision.
+    """
+    if precision == "auto":
+        return "bf16" if computes_in_bfloat16(device) else "fp32"
+    if precision in ("tf32", "fp16") and device.type != "cuda":
+        raise AbnFastError(f"precision={precision!r} is for GPUs, not {device.type}: expected auto, fp32 or bf16")
+    return precision
+
+
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """The context in which a model computes in that precision."""
-    bfloat16 = precision == "bf16" or (precision == "auto" and computes_in_bfloat16(device))
-    context: AbstractContextManager[None] = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
-    return context
+    chosen = chosen_precision(device, precision)
+    if chosen in ("bf16", "fp16"):
+        dtype = torch.bfloat16 if chosen == "bf16" else torch.float16
+        context: AbstractContextManager[None] = torch.autocast(device.type, dtype)
+        return context
+    return nullcontext()
+
+
+def set_float32_products(precision: Precision) -> None:
+    """Let float32 products round to TF32, or not."""
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"

@@ -1,17 +1,18 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from abn_fast._errors import AbnFastError
 from abn_fast.data import ImageDataset
 from abn_fast.explain import energy_in_box, inverted, pointing_game, upsample
-from abn_fast.modules import ABNOutput, ImageNetwork
-from abn_fast.training.config import Precision, TrainingConfig
+from abn_fast.modules import ABNOutput, ImageNetwork, TaskClassifier
+from abn_fast.training import distributed
+from abn_fast.training.config import LossConfig, Precision
 from abn_fast.training.device import autocast
-from abn_fast.training.objective import Tally, loss_of
+from abn_fast.training.objective import Output, Tally, loss_of
 
 
 def evaluate(
@@ -26,31 +27,46 @@ def evaluate(
     """Mean loss and top-1 accuracies (%) of a model on a data set; with boxes, how well the map finds them.
 
     The scores of the map are percentages too: "pointing_game" and "energy" (see `abn_fast.explain`), and
-    "inverted_pointing_game" of the inverted map, a control.
+    "inverted_pointing_game" of the inverted map, a control. A multi-task network has "accuracy", the mean over the
+    tasks, and "accuracy.NAME" of each.
+
+    Under torchrun every process evaluates its share of the images, each once, and all return the same.
 
     Raises:
         AbnFastError: the data set is empty or has another number of classes than the model.
     """
     check_classes(model, dataset)
     device = next(model.parameters()).device
-    tally, hits = Tally(device), _MapScores()
-    loader = image_loader(dataset, batch_size, workers)
-    start = 0
-    with torch.inference_mode(), tqdm(total=len(dataset), unit="img", disable=None if progress else True) as bar:
-        for images, output, target in _outputs(model, loader, device, precision):
-            tally.add(loss_of(output, target, TrainingConfig()), output, target)
+    tally, hits = make_tally(model, dataset), _MapScores(device)
+    own = range(distributed.rank(), len(dataset), distributed.world_size())
+    batches = [list(own[start : start + batch_size]) for start in range(0, len(own), batch_size)]
+    loader = image_loader(dataset, workers, batches)
+    with torch.inference_mode(), tqdm(total=len(own), unit="img", disable=None if progress else True) as bar:
+        for indices, (images, output, target) in zip(batches, _outputs(model, loader, device, precision), strict=True):
+            tally.add(loss_of(output, target, LossConfig()), output, target)
             if isinstance(output, ABNOutput) and dataset.boxes is not None:
-                hits.add(output.attention, dataset.boxes[start : start + len(images)], images.shape[-2:])
-            start += len(images)
+                hits.add(output.attention, dataset.boxes[indices], images.shape[-2:])
             bar.update(len(images))
-    return tally.means(has_attention(model)) | hits.means()
+    return tally.means() | hits.means()
 
 
 def image_loader(
-    dataset: ImageDataset, batch_size: int, workers: int = 0, sampler: Sampler[int] | None = None
-) -> "DataLoader[tuple[Tensor, int]]":
-    """Batches of a data set; unlike torch's default it leaves the global random state alone."""
-    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, generator=torch.Generator())
+    dataset: ImageDataset, workers: int, batches: Sequence[list[int]]
+) -> "DataLoader[tuple[Tensor, Tensor]]":
+    """The batches of a data set that have these indices; unlike torch's default it leaves the random state alone."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )
+
+
+def make_tally(model: ImageNetwork, dataset: ImageDataset, sums: Sequence[float] | None = None) -> Tally:
+    """A tally of a model's predictions on a data set."""
+    tasks = dataset.classes if dataset.task == "multi-label" else []
+    return Tally(next(model.parameters()).device, tasks, has_attention(model), sums)
 
 
 def check_classes(model: ImageNetwork, dataset: ImageDataset) -> None:
@@ -62,6 +78,10 @@ def check_classes(model: ImageNetwork, dataset: ImageDataset) -> None:
             f"the data set has {len(dataset.classes)} classes and the model {model.num_classes}: "
             "take the data that it was trained on, or call model.reset_classifier and train"
         )
+    tasks = isinstance(model.get_classifier(), TaskClassifier)
+    if tasks != (dataset.task == "multi-label"):
+        wanted = "one class an image: use a model without" if tasks else "any number of attributes: use a model with"
+        raise AbnFastError(f'the data set has {wanted} "multi_task_" in front of its name')
 
 
 def has_attention(model: nn.Module) -> bool:
@@ -70,8 +90,8 @@ def has_attention(model: nn.Module) -> bool:
 
 
 def _outputs(
-    model: ImageNetwork, loader: DataLoader[tuple[Tensor, int]], device: torch.device, precision: Precision
-) -> Iterator[tuple[Tensor, ABNOutput | Tensor, Tensor]]:
+    model: ImageNetwork, loader: DataLoader[tuple[Tensor, Tensor]], device: torch.device, precision: Precision
+) -> Iterator[tuple[Tensor, Output, Tensor]]:
     was_training = model.training
     model.eval()
     try:
@@ -85,20 +105,19 @@ def _outputs(
 
 
 class _MapScores:
-    """The scores of the maps of all images."""
+    """Sums of the scores of the maps of all images."""
 
-    def __init__(self) -> None:
-        self._scores: dict[str, list[Tensor]] = {}
+    NAMES = ("pointing_game", "energy", "inverted_pointing_game")
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = torch.zeros(1 + len(self.NAMES), dtype=torch.float64, device=device)
 
     def add(self, attention: Tensor, boxes: Tensor, size: torch.Size) -> None:
         maps = upsample(attention.float(), (size[0], size[1])).cpu()
-        scores = {
-            "pointing_game": pointing_game(maps, boxes),
-            "energy": energy_in_box(maps, boxes),
-            "inverted_pointing_game": pointing_game(inverted(maps), boxes),
-        }
-        for name, values in scores.items():
-            self._scores.setdefault(name, []).append(values.float())
+        scores = (pointing_game(maps, boxes), energy_in_box(maps, boxes), pointing_game(inverted(maps), boxes))
+        sums = torch.stack([each.double().sum() for each in scores])
+        self._sums += torch.cat([torch.tensor([float(len(boxes))]), sums]).to(self._sums.device)
 
     def means(self) -> dict[str, float]:
-        return {name: 100 * torch.cat(values).mean().item() for name, values in self._scores.items()}
+        images, *sums = distributed.sum_over_processes(self._sums).tolist()
+        return {name: 100 * value / images for name, value in zip(self.NAMES, sums, strict=True)} if images else {}

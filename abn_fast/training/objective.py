@@ -1,14 +1,27 @@
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from abn_fast.kernels import accumulator
-from abn_fast.modules import ABNOutput, abn_loss
-from abn_fast.training.config import TrainingConfig
+from abn_fast.modules import ABNOutput, MultiTaskOutput, abn_loss, multi_task_loss
+from abn_fast.training.config import LossConfig
+from abn_fast.training.distributed import sum_over_processes
+
+Output = ABNOutput | MultiTaskOutput | Tensor
 
 
-def loss_of(output: ABNOutput | Tensor, target: Tensor, config: TrainingConfig) -> Tensor:
-    """`abn_loss`, or for a plain classifier its cross-entropy."""
+def loss_of(output: Output, target: Tensor, config: LossConfig) -> Tensor:
+    """`abn_loss` or `multi_task_loss`; for a plain classifier its cross-entropy."""
+    if is_multi_task(output):
+        return multi_task_loss(
+            output,  # type: ignore[arg-type]  # is_multi_task excludes ABNOutput
+            target,
+            attention_weight=config.attention_weight,
+            perception_weight=config.perception_weight,
+        )
     if isinstance(output, ABNOutput):
         return abn_loss(
             output,
@@ -17,33 +30,64 @@ def loss_of(output: ABNOutput | Tensor, target: Tensor, config: TrainingConfig) 
             perception_weight=config.perception_weight,
             label_smoothing=config.label_smoothing,
         )
+    assert isinstance(output, Tensor)
     logits = output.to(accumulator(output.dtype))
     return F.cross_entropy(logits, target, label_smoothing=config.label_smoothing)
 
 
+def is_multi_task(output: Output) -> bool:
+    """Whether these are the logits of yes-or-no tasks."""
+    return isinstance(output, MultiTaskOutput) or (isinstance(output, Tensor) and output.ndim == 3)
+
+
 class Tally:
-    """Sums over the images seen, kept on the device: loss, correct predictions of both branches, images."""
+    """Sums over the images seen, kept on the device: images, loss, and correct predictions of both branches.
 
-    NAMES = ("loss", "correct", "attention_correct", "images")
+    Args:
+        device: where they are kept.
+        tasks: names of the tasks of a multi-task network; none for a network that chooses one class.
+        attention: whether the network has an attention branch.
+        sums: of another tally, to go on from.
+    """
 
-    def __init__(self, device: torch.device, sums: list[float] | None = None) -> None:
-        self._sums = torch.tensor(sums or [0.0] * len(self.NAMES), dtype=torch.float64, device=device)
+    def __init__(
+        self, device: torch.device, tasks: Sequence[str], attention: bool, sums: Sequence[float] | None = None
+    ) -> None:
+        self._tasks, self._attention = list(tasks), attention
+        size = 2 + (1 + attention) * max(1, len(tasks))
+        self._sums = torch.tensor(sums or [0.0] * size, dtype=torch.float64, device=device)
 
     @torch.no_grad()
-    def add(self, loss: Tensor, output: ABNOutput | Tensor, target: Tensor) -> None:
+    def add(self, loss: Tensor, output: Output, target: Tensor) -> None:
         """Count one batch."""
-        branches = (output.logits, output.attention_logits) if isinstance(output, ABNOutput) else (output,)
-        correct = [(logits.argmax(1) == target).sum() for logits in branches]
-        attention = correct[1] if len(correct) > 1 else torch.zeros_like(correct[0])
-        count = torch.full_like(correct[0], len(target))
-        self._sums += torch.stack([loss.double() * len(target), correct[0], attention, count])
+        correct = [each.sum(0).double().view(-1) for each in _correct(output, target)]
+        images = torch.full_like(correct[0][:1], len(target))
+        self._sums += torch.cat([images, (loss.double() * len(target)).view(1), *correct])
 
     def sums(self) -> list[float]:
-        """What `Tally(device, sums)` goes on from."""
+        """What `Tally(..., sums)` goes on from: the sums of this process."""
         return [float(value) for value in self._sums.tolist()]
 
-    def means(self, has_attention: bool) -> dict[str, float]:
-        """Loss an image and top-1 accuracies in %."""
-        loss, correct, attention, images = self.sums()
-        means = {"loss": loss / images, "top1": 100 * correct / images}
-        return means | ({"attention_top1": 100 * attention / images} if has_attention else {})
+    def means(self) -> dict[str, float]:
+        """Loss an image and accuracies in %, over the images of all processes."""
+        images, loss, *correct = sum_over_processes(self._sums).tolist()
+        percent = [100 * value / max(images, 1) for value in correct]
+        if not self._tasks:
+            return {"loss": loss / max(images, 1)} | dict(zip(("top1", "attention_top1"), percent, strict=False))
+        count = len(self._tasks)
+        means = {"loss": loss / max(images, 1), "accuracy": sum(percent[:count]) / count}
+        if self._attention:
+            means["attention_accuracy"] = sum(percent[count:]) / count
+        return means | {f"accuracy.{name}": value for name, value in zip(self._tasks, percent, strict=False)}
+
+
+def _correct(output: Output, target: Tensor) -> list[Tensor]:
+    """Whether each prediction [N] or [N, T] is right: the perception branch's, then the attention branch's if any."""
+    logits: Any = output if isinstance(output, Tensor) else output.logits
+    attention_logits = None if isinstance(output, Tensor) else output.attention_logits
+    if is_multi_task(output):
+        yes = target > 0.5
+        own = logits[..., 1] > logits[..., 0]
+        return [own == yes] + ([] if attention_logits is None else [(attention_logits > 0) == yes])
+    label = target if target.ndim == 1 else target.argmax(1)  # mixed images count for their larger part
+    return [each.argmax(1) == label for each in (logits, attention_logits) if each is not None]

@@ -5,13 +5,16 @@ from abn_fast.training.config import TrainingConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
-    """The optimizer of every parameter of a model."""
-    if config.optimizer == "adamw":
-        return AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    """The fused optimizer of every parameter that is trained."""
+    settings = config.optimizer
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if settings.name == "adamw":
+        return AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     return SGD(
-        model.parameters(),
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
+        parameters,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        weight_decay=settings.weight_decay,
+        fused=True,
     )

@@ -27,6 +27,21 @@ class RunFolder:
         return self.path / "last.safetensors"
 
     @property
+    def best(self) -> Path:
+        """The model of the epoch that was best on the validation set."""
+        return self.path / "best.safetensors"
+
+    @property
+    def average(self) -> Path:
+        """The averaged model after the last finished epoch."""
+        return self.path / "average.safetensors"
+
+    @property
+    def failed_batch(self) -> Path:
+        """The indices of a batch whose loss or gradient was not finite."""
+        return self.path / "failed_batch.json"
+
+    @property
     def metrics(self) -> Path:
         """A row an epoch."""
         return self.path / "metrics.csv"
@@ -35,6 +50,11 @@ class RunFolder:
     def curve(self) -> Path:
         """Learning curve."""
         return self.path / "curve.png"
+
+    @property
+    def model_card(self) -> Path:
+        """What the model is, for people."""
+        return self.path / "README.md"
 
     @property
     def summary(self) -> Path:

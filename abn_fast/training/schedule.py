@@ -10,12 +10,12 @@ def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int) -> fl
     cosine    rate * (1 + cos(pi * progress)) / 2, progress from 0 to 1 after the warm-up
     step      rate * gamma ^ (milestones passed)
     """
-    rate, epoch = config.learning_rate, step / steps_per_epoch
-    warmup = config.warmup_epochs
+    rate, schedule, epoch = config.optimizer.lr, config.schedule, step / steps_per_epoch
+    warmup = schedule.warmup_epochs
     if epoch < warmup:
         return rate * min(1.0, (step + 1) / (warmup * steps_per_epoch))
-    if config.schedule == "cosine":
+    if schedule.name == "cosine":
         return rate * (1 + cos(pi * (epoch - warmup) / max(config.epochs - warmup, 1e-9))) / 2
-    if config.schedule == "step":
-        return rate * config.gamma ** sum(epoch >= milestone for milestone in config.milestones)
+    if schedule.name == "step":
+        return rate * schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones)
     return rate

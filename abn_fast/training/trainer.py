@@ -1,31 +1,39 @@
 import json
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from abn_fast._errors import AbnFastError
 from abn_fast.checkpoints import read_checkpoint, save_checkpoint
-from abn_fast.data import EpochSampler, ImageDataset
+from abn_fast.data import EpochSampler, ImageDataset, SkipUnreadable, as_image_dataset
 from abn_fast.modules import ImageNetwork
+from abn_fast.training import distributed
+from abn_fast.training._batches import make_mix, seed_step, sharded_batches
 from abn_fast.training._interrupt import Interruption
 from abn_fast.training._state import Position, restore, training_tensors
 from abn_fast.training.config import TrainingConfig
 from abn_fast.training.curve import write_learning_curve
-from abn_fast.training.device import autocast
-from abn_fast.training.evaluation import check_classes, evaluate, has_attention, image_loader
-from abn_fast.training.objective import Tally, loss_of
+from abn_fast.training.device import set_float32_products
+from abn_fast.training.evaluation import check_classes, evaluate, image_loader, make_tally
+from abn_fast.training.objective import Tally
 from abn_fast.training.optimizer import make_optimizer
 from abn_fast.training.run import RunFolder, write_text
 from abn_fast.training.schedule import learning_rate
+from abn_fast.training.step import TrainingStep
 
 Log = Callable[[str], None]
 
 CHECKED_EVERY = 10
-"""Steps between two readings of the loss, which on a GPU wait for it."""
+"""Steps between two readings of what the device has, which on a GPU wait for it."""
 
 
 class TrainingInterruptedError(AbnFastError):
@@ -34,85 +42,124 @@ class TrainingInterruptedError(AbnFastError):
 
 def train(
     model: ImageNetwork,
-    train_set: ImageDataset,
-    test_set: ImageDataset,
+    train_set: Dataset[Any],
+    test_set: Dataset[Any],
     config: TrainingConfig,
     folder: str | Path,
     *,
+    validation_set: Dataset[Any] | None = None,
     resume: bool = False,
     workers: int = 0,
     progress: bool = False,
     log: Log = print,
+    metrics: Callable[[dict[str, float]], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model, on the device and in the memory format that it has; returns what summary.json holds.
 
-    After each epoch the folder holds last.safetensors (model and all that `resume` needs), metrics.csv and curve.png.
-    On a CPU, with the same number of threads, a run that was interrupted and resumed ends with the weights of an
-    unbroken one, bit by bit.
+    After each epoch the folder holds last.safetensors (model and all that `resume` needs), best.safetensors (the model
+    of the epoch with the highest accuracy on the validation set, if there is one), average.safetensors (the averaged
+    model, with `ema_decay`), metrics.csv and curve.png. On a CPU, with the same number of threads and processes, a run
+    that was interrupted or killed and resumed ends with the weights of an unbroken one, bit by bit.
+
+    Under torchrun every process calls this with the same arguments; the first one writes the files.
 
     Args:
         model: a network with a `config`; a resumed run puts the checkpoint's weights into it.
-        train_set: with `set_epoch`, so that its augmentation depends on seed, epoch and index alone.
+        train_set: any data set that `as_image_dataset` takes; the augmentation of those of `abn_fast.data` depends on
+            seed, epoch and index alone, without which no resumed run can be exact.
         test_set: evaluated after each epoch; nothing is chosen by it.
         config: how to train.
         folder: of the run.
+        validation_set: evaluated after each epoch; the best one is chosen by it.
         resume: go on from the folder's last.safetensors.
         workers: processes that load images.
         progress: show a bar on a terminal.
         log: takes one line an epoch.
+        metrics: takes an epoch's metrics, for example to write them to TensorBoard.
 
     Raises:
         AbnFastError: classes do not match, the loss is not finite, or a file cannot be read or written.
         TrainingInterruptedError: Ctrl-C or SIGTERM; the checkpoint is written first.
     """
-    check_classes(model, train_set)
-    check_classes(model, test_set)
-    trainer = _Trainer(model, train_set, test_set, config, RunFolder(Path(folder)), workers, progress, log)
+    train_set, test_set = as_image_dataset(train_set), as_image_dataset(test_set)
+    validation_set = None if validation_set is None else as_image_dataset(validation_set)
+    for dataset in (train_set, test_set, validation_set):
+        if dataset is not None:
+            check_classes(model, dataset)
+    if len(train_set) < distributed.world_size():
+        raise AbnFastError(f"{len(train_set)} images for {distributed.world_size()} processes: use fewer processes")
+    trainer = _Trainer(model, train_set, test_set, validation_set, config, RunFolder(Path(folder)))
+    trainer.workers, trainer.progress, trainer.log, trainer.metrics = workers, progress, log, metrics
     if resume:
         trainer.restore()
     return trainer.run()
 
 
 class _Trainer:
+    workers = 0
+    progress = False
+    log: Log
+    metrics: Callable[[dict[str, float]], None] | None = None
+
     def __init__(
         self,
         model: ImageNetwork,
         train_set: ImageDataset,
         test_set: ImageDataset,
+        validation_set: ImageDataset | None,
         config: TrainingConfig,
         folder: RunFolder,
-        workers: int,
-        progress: bool,
-        log: Log,
     ) -> None:
-        self.model, self.train_set, self.test_set = model, train_set, test_set
-        self.config, self.folder, self.workers, self.progress, self.log = config, folder, workers, progress, log
+        self.model, self.train_set, self.test_set, self.validation_set = model, train_set, test_set, validation_set
+        self.config, self.folder = config, folder
         self.device = next(model.parameters()).device
+        if config.synchronise_batch_norm:
+            if self.device.type != "cuda":
+                raise AbnFastError("synchronise_batch_norm=True needs GPUs: torch's SyncBatchNorm takes no CPU tensors")
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.optimizer = make_optimizer(model, config)
+        self.average = (
+            None
+            if config.ema_decay is None
+            else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+        )
+        self.mix = make_mix(config.mix, model.num_classes)
         self.position = Position()
         self.resumed_after = 0.0
-        torch.manual_seed(config.seed)
+        self.recent: deque[tuple[int, list[int]]] = deque(maxlen=CHECKED_EVERY + 1)
+        self.first_step_seconds = self.steady_seconds = 0.0
+        self.steady_images = 0
+
+    @property
+    def evaluated(self) -> ImageNetwork:
+        """The model that is scored: the averaged one, if there is one."""
+        if self.average is None:
+            return self.model
+        return cast(ImageNetwork, self.average.module)
 
     def restore(self) -> None:
         checkpoint = read_checkpoint(self.folder.checkpoint)
         if checkpoint.model.config != self.model.config:
             raise AbnFastError(f"{self.folder.checkpoint} holds {checkpoint.model.config}, not {self.model.config}")
         self.model.load_state_dict(checkpoint.model.state_dict())
-        self.position = restore(checkpoint, self.optimizer)
+        self.position = restore(checkpoint, self.optimizer, self.average)
         self.resumed_after = self.position.seconds
 
     def run(self) -> dict[str, Any]:
-        started = time.perf_counter()
+        set_float32_products(self.config.precision)
+        self.step = TrainingStep(self.model, self.optimizer, self.config)
+        if self.position.scaler:
+            self.step.scaler.load_state_dict(self.position.scaler)
+        self.started = time.perf_counter()
         images = self.config.epochs * len(self.train_set)
         done = self.position.epoch * len(self.train_set) + self.position.images
+        shown = self.progress and distributed.rank() == 0
         with (
             Interruption() as interruption,
-            tqdm(total=images, initial=done, unit="img", disable=None if self.progress else True) as bar,
+            tqdm(total=images, initial=done, unit="img", disable=None if shown else True) as bar,
         ):
             while self.position.epoch < self.config.epochs:
-                self.train_epoch(bar, interruption)
-                self.position.seconds = self.resumed_after + time.perf_counter() - started
-                if interruption.requested:
+                if self.train_epoch(bar, interruption):
                     self.save()
                     raise TrainingInterruptedError(
                         f"interrupted in epoch {self.position.epoch + 1}; go on with --resume {self.folder.path}"
@@ -120,82 +167,159 @@ class _Trainer:
                 self.finish_epoch(bar)
         return self.summarise()
 
-    def train_epoch(self, bar: "tqdm[Any]", interruption: Interruption) -> None:
-        """Train to the end of the current epoch, or to the step at which an interruption arrives."""
-        config, position = self.config, self.position
-        sampler = EpochSampler(len(self.train_set), config.seed, position.epoch, position.images)
+    def train_epoch(self, bar: "tqdm[Any]", interruption: Interruption) -> bool:
+        """Train to the end of the current epoch, or to the step at which an interruption arrives: whether one did."""
+        config, position, device = self.config, self.position, self.device
+        rank, world_size = distributed.rank(), distributed.world_size()
+        order = list(EpochSampler(len(self.train_set), config.seed, position.epoch, position.images))
+        batches = sharded_batches(order, config.batch_size, rank, world_size)
         self.train_set.set_epoch(position.epoch)
-        loader = image_loader(self.train_set, config.batch_size, self.workers, sampler)
+        loader = image_loader(self.train_set, self.workers, [indices for _, indices in batches])
         steps_per_epoch = -(-len(self.train_set) // config.batch_size)
-        tally = Tally(self.device, position.sums)
+        tally = self.tally()
         bar.set_description(f"epoch {position.epoch + 1}/{config.epochs}")
         self.model.train()
-        for images, target in loader:
+        if config.freeze_batch_norm:
+            _freeze_batch_norm(self.model)
+        stopped = False
+        ended = time.perf_counter()
+        for (total, indices), (images, target) in zip(batches, loader, strict=True):
             step = position.epoch * steps_per_epoch + position.images // config.batch_size
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(config, step, steps_per_epoch)
-            images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-            target = target.to(self.device, non_blocking=True)
-            with autocast(self.device, config.precision):
-                output = self.model(images)
-            loss = loss_of(output, target, config)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            tally.add(loss.detach(), output, target)
-            position.images += len(target)
-            bar.update(len(target))
-            if step % CHECKED_EVERY == 0:
+            seed_step(config.seed, step, rank)
+            images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
+            target = target.to(device, non_blocking=True)
+            if self.mix is not None:
+                images, target = self.mix(images, target)
+            lr = learning_rate(config, step, steps_per_epoch)
+            loss, output = self.step(step, images, target, lr, share=len(indices) * world_size / total)
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            tally.add(loss, output, target)
+            self.recent.append((step, indices))
+            position.images += total
+            bar.update(total)
+            looked = step % CHECKED_EVERY == 0 or device.type == "cpu"
+            if looked:
                 self.check_finite(tally, bar)
-            if interruption.requested:
+                stopped = distributed.any_process(interruption.requested, device)
+            ended = self.measure(ended, total)
+            if stopped:
                 break
-        position.sums = tally.sums()
+            if config.checkpoint_steps and (step + 1) % config.checkpoint_steps == 0:
+                position.sums = distributed.values_of_processes(tally.sums())
+                self.save()
+        position.sums = distributed.values_of_processes(tally.sums())
         self.check_finite(tally, bar)
+        position.seconds = self.resumed_after + time.perf_counter() - self.started
+        return stopped or distributed.any_process(interruption.requested, device)
+
+    def measure(self, since: float, images: int) -> float:
+        """Count the time of a step that began then; returns when the next one begins."""
+        now = time.perf_counter()
+        if not self.first_step_seconds:
+            self.first_step_seconds = now - since
+        else:
+            self.steady_seconds += now - since
+            self.steady_images += images
+        return now
 
     def check_finite(self, tally: Tally, bar: "tqdm[Any]") -> None:
-        means = tally.means(has_attention(self.model))
-        if not all(abs(value) < float("inf") for value in means.values()):
-            raise AbnFastError(
-                f"the loss became {means['loss']} in epoch {self.position.epoch + 1}: lower the learning rate "
-                f"({self.config.learning_rate}) or add warm-up; the last checkpoint is unchanged"
-            )
-        bar.set_postfix({name: f"{value:.3g}" for name, value in means.items()}, refresh=False)
+        failed = int(self.step.failed_step)
+        if failed < 0:
+            return
+        indices = dict(self.recent)[failed]
+        write_text(self.folder.failed_batch, json.dumps({"step": failed, "indices": indices}) + "\n")
+        raise AbnFastError(
+            f"the loss or a gradient was not finite in epoch {self.position.epoch + 1}, step {failed}: lower the "
+            f"learning rate ({self.config.optimizer.lr}) or add warm-up; the weights and the last checkpoint are those "
+            f"before it, and {self.folder.failed_batch} holds the batch's indices"
+        )
 
     def finish_epoch(self, bar: "tqdm[Any]") -> None:
         position = self.position
-        training = Tally(self.device, position.sums).means(has_attention(self.model))
-        test = evaluate(self.model, self.test_set, precision=self.config.precision, workers=self.workers)
-        row = {"epoch": position.epoch + 1} | training | {f"test_{name}": value for name, value in test.items()}
+        distributed.copy_buffers_of_the_first(self.model)
+        training = self.tally().means()
+        row: dict[str, float] = {"epoch": position.epoch + 1} | training
+        for name, dataset in (("validation", self.validation_set), ("test", self.test_set)):
+            if dataset is not None:
+                row |= {f"{name}_{key}": value for key, value in self.evaluate(dataset).items()}
         position.history.append(row)
-        position.epoch, position.images, position.sums = position.epoch + 1, 0, None
-        self.save()
-        self.folder.write_history(position.history)
-        write_learning_curve(self.folder.curve, position.history)
-        shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items())
-        with bar.external_write_mode():
-            self.log(shown)
+        position.epoch, position.images, position.sums = position.epoch + 1, 0, []
+        is_best = self.validation_set is not None and _score(row) > _score(position.best)
+        if is_best:
+            position.best = row
+        self.save(is_best)
+        if distributed.rank() == 0:
+            self.folder.write_history(position.history)
+            write_learning_curve(self.folder.curve, position.history)
+            if self.metrics is not None:
+                self.metrics(row)
+            shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items() if "." not in name)
+            if isinstance(self.train_set, SkipUnreadable) and self.train_set.skipped:
+                shown += f", {len(self.train_set.skipped)} unreadable images skipped"
+            with bar.external_write_mode():
+                self.log(shown)
 
-    def save(self) -> None:
-        position = self.position
-        last = position.history[-1] if position.history else {}
+    def tally(self) -> Tally:
+        """The process's tally of the epoch so far; after a change of their number the first one has all."""
+        sums, rank = self.position.sums, distributed.rank()
+        if len(sums) != distributed.world_size():
+            sums = [[sum(values) for values in zip(*sums, strict=True)]] if rank == 0 else []
+        return make_tally(self.model, self.train_set, sums[rank] if rank < len(sums) else None)
+
+    def evaluate(self, dataset: ImageDataset) -> dict[str, float]:
+        return evaluate(self.evaluated, dataset, precision=self.config.precision, workers=self.workers)
+
+    def save(self, is_best: bool = False) -> None:
+        """Write the checkpoint; the first process does, and the others wait for it."""
+        if distributed.rank() == 0:
+            position = self.position
+            position.scaler = self.step.scaler.state_dict()
+            training = {"training": vars(position), "training_tensors": training_tensors(self.optimizer, self.average)}
+            if is_best:
+                self.write(self.evaluated, self.folder.best)
+            if self.average is not None and not position.images:
+                self.write(self.evaluated, self.folder.average)
+            self.write(self.model, self.folder.checkpoint, **training)
+        distributed.wait_for_all()
+
+    def write(self, model: ImageNetwork, path: Path, **training: Any) -> None:
+        history = self.position.history
         save_checkpoint(
-            self.model,
-            self.folder.checkpoint,
+            model,
+            path,
             preprocessing=self.test_set.preprocessing,
             classes=self.test_set.classes,
-            metrics=last,
-            training=vars(position),
-            training_tensors=training_tensors(self.optimizer),
+            metrics=history[-1] if history else {},
+            **training,
         )
 
     def summarise(self) -> dict[str, Any]:
         position = self.position
         config = self.model.config
+        speed = self.steady_images / self.steady_seconds if self.steady_seconds else 0.0
         summary = {
             "model": None if config is None else config.name,
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "seconds": round(position.seconds, 1),
+            "first_step_seconds": round(self.first_step_seconds, 3),
+            "images_per_second": round(speed, 1),
             **position.history[-1],
+            **({} if position.best is None else {"best": position.best}),
         }
-        write_text(self.folder.summary, json.dumps(summary, indent=2) + "\n")
+        if distributed.rank() == 0:
+            write_text(self.folder.summary, json.dumps(summary, indent=2) + "\n")
         return summary
+
+
+def _freeze_batch_norm(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, _NormBase):
+            module.eval()
+
+
+def _score(row: dict[str, float] | None) -> float:
+    """What the best epoch has the highest of."""
+    if row is None:
+        return float("-inf")
+    return row.get("validation_top1", row.get("validation_accuracy", float("-inf")))

@@ -130,7 +130,7 @@ def test_an_image_that_a_loading_process_cannot_read_is_one_line(run: Run, image
         (("train", "--data", "cifar10"), "cifar10"),
         (("train", "--data", "empty"), "empty"),
         (("train", "--resume", "nowhere"), "nowhere holds no run"),
-        (("train", "--schedule", "step", "--milestones", "a,b"), "expected epochs such as 150,225"),
+        (("train", "--schedule", "step", "--milestones", "a,b"), "expected a list of whole numbers"),
         (("train", "--device", "cuda:77"), "device 'cuda:77' cannot be used here"),
         (("evaluate", "empty/nothing.pth.tar"), "no such file"),
         (("evaluate", "text.pth.tar"), "text.pth.tar: the file is truncated, damaged or no checkpoint"),

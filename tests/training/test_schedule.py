@@ -1,14 +1,18 @@
 import pytest
 import torch
 
-from abn_fast.training import TrainingConfig
+from abn_fast.training import OptimizerConfig, ScheduleConfig, TrainingConfig
 from abn_fast.training.schedule import learning_rate
 
 STEPS = 7
 
 
 def test_step_decay_is_that_of_torch() -> None:
-    config = TrainingConfig(epochs=6, learning_rate=0.3, schedule="step", milestones=(2, 4), gamma=0.2)
+    config = TrainingConfig(
+        epochs=6,
+        optimizer=OptimizerConfig(lr=0.3),
+        schedule=ScheduleConfig("step", (2, 4), 0.2),
+    )
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
     torch_schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2 * STEPS, 4 * STEPS], 0.2)
     for step in range(6 * STEPS):
@@ -18,7 +22,7 @@ def test_step_decay_is_that_of_torch() -> None:
 
 
 def test_cosine_is_that_of_torch() -> None:
-    config = TrainingConfig(epochs=5, learning_rate=0.3)
+    config = TrainingConfig(epochs=5, optimizer=OptimizerConfig(lr=0.3))
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
     torch_schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 5 * STEPS)
     for step in range(5 * STEPS):
@@ -28,7 +32,7 @@ def test_cosine_is_that_of_torch() -> None:
 
 
 def test_warm_up_rises_linearly_to_the_rate_and_the_schedule_follows() -> None:
-    config = TrainingConfig(epochs=4, learning_rate=1.0, warmup_epochs=2)
+    config = TrainingConfig(epochs=4, optimizer=OptimizerConfig(lr=1.0), schedule=ScheduleConfig(warmup_epochs=2))
     rates = [learning_rate(config, step, STEPS) for step in range(4 * STEPS)]
     assert rates[: 2 * STEPS] == pytest.approx([(step + 1) / (2 * STEPS) for step in range(2 * STEPS)])
     assert rates[2 * STEPS] == pytest.approx(1.0)
@@ -36,5 +40,5 @@ def test_warm_up_rises_linearly_to_the_rate_and_the_schedule_follows() -> None:
 
 
 def test_constant_stays() -> None:
-    config = TrainingConfig(epochs=4, learning_rate=0.2, schedule="constant")
+    config = TrainingConfig(epochs=4, optimizer=OptimizerConfig(lr=0.2), schedule=ScheduleConfig("constant"))
     assert {learning_rate(config, step, STEPS) for step in range(4 * STEPS)} == {0.2}

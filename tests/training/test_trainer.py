@@ -12,13 +12,19 @@ from torch import Tensor
 
 from abn_fast import AbnFastError, create_model, load_checkpoint
 from abn_fast.checkpoints import read_checkpoint
-from abn_fast.data import InMemoryImages
+from abn_fast.data import EpochSampler, InMemoryImages
 from abn_fast.models import wide_resnet
 from abn_fast.modules import ImageNetwork
-from abn_fast.training import TrainingConfig, TrainingInterruptedError, evaluate, train
+from abn_fast.training import OptimizerConfig, ScheduleConfig, TrainingConfig, TrainingInterruptedError, evaluate, train
 from tests.training._data import stripes
 
-CONFIG = TrainingConfig(epochs=3, batch_size=20, learning_rate=0.05, warmup_epochs=0.5, seed=3)
+CONFIG = TrainingConfig(
+    epochs=3,
+    batch_size=20,
+    optimizer=OptimizerConfig(lr=0.05),
+    schedule=ScheduleConfig(warmup_epochs=0.5),
+    seed=3,
+)
 DROPPING = "abn_wide_resnet10_1"
 
 
@@ -36,6 +42,13 @@ def run(folder: Path, model: ImageNetwork | None = None, **arguments: Any) -> di
 
 def _silent(line: str) -> None:
     pass
+
+
+class Poisoned(InMemoryImages):
+    """Images of no number."""
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, int]]:
+        return [(image * float("nan"), label) for image, label in super().__getitems__(indices)]
 
 
 class Interrupting(InMemoryImages):
@@ -115,8 +128,8 @@ def test_the_handlers_of_signals_are_put_back(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:
     run(tmp_path, config=replace(CONFIG, epochs=1))
     before = (tmp_path / "last.safetensors").read_bytes()
-    with pytest.raises(AbnFastError, match=r"the loss became (nan|inf) in epoch 1: lower the learning rate") as stop:
-        run(tmp_path, config=replace(CONFIG, learning_rate=1e30, warmup_epochs=0))
+    with pytest.raises(AbnFastError, match=r"not finite in epoch 1, step \d+: lower the learning rate") as stop:
+        run(tmp_path, config=replace(CONFIG, optimizer=OptimizerConfig(lr=1e30), schedule=ScheduleConfig()))
     assert "\n" not in str(stop.value)
     assert (tmp_path / "last.safetensors").read_bytes() == before
 
@@ -136,3 +149,70 @@ def test_a_checkpoint_of_another_model_is_not_resumed(tmp_path: Path) -> None:
 
 def test_dropout_takes_part_in_the_resume_test() -> None:
     assert any(module.drop_rate > 0 for module in network().modules() if isinstance(module, wide_resnet.WideBlock))
+
+
+def test_the_best_epoch_is_chosen_on_the_validation_set(tmp_path: Path) -> None:
+    summary = run(tmp_path, validation_set=stripes(24, augment=False), config=replace(CONFIG, epochs=4))
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    scores = [float(row["validation_top1"]) for row in rows]
+    assert summary["best"]["epoch"] == scores.index(max(scores)) + 1
+    best = load_checkpoint(tmp_path / "best.safetensors")
+    assert evaluate(best, stripes(24, augment=False))["top1"] == pytest.approx(max(scores))
+
+
+def test_without_a_validation_set_nothing_is_best(tmp_path: Path) -> None:
+    assert "best" not in run(tmp_path)
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_the_averaged_weights_are_what_is_evaluated(tmp_path: Path) -> None:
+    summary = run(tmp_path, config=replace(CONFIG, epochs=1, ema_decay=0.5))
+    average, last = (load_checkpoint(tmp_path / f"{name}.safetensors") for name in ("average", "last"))
+    measured = evaluate(average, stripes(30, augment=False))
+    assert summary["test_loss"] == pytest.approx(measured["loss"])
+    assert summary["test_loss"] != pytest.approx(evaluate(last, stripes(30, augment=False))["loss"])
+
+
+def test_the_batch_that_is_not_finite_is_named_and_changes_nothing(tmp_path: Path) -> None:
+    data, model = stripes(), network()
+    data.__class__ = Poisoned
+    before = [each.detach().clone() for each in model.parameters()]
+    with pytest.raises(AbnFastError, match="epoch 1, step 0"):
+        train(model, data, stripes(30, augment=False), CONFIG, tmp_path, log=_silent)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    failed = json.loads((tmp_path / "failed_batch.json").read_text())
+    order = list(EpochSampler(len(data), CONFIG.seed, 0))
+    assert failed == {"step": 0, "indices": order[: CONFIG.batch_size]}
+
+
+def test_frozen_norms_keep_their_statistics(tmp_path: Path) -> None:
+    model = network()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    run(tmp_path, model, config=replace(CONFIG, epochs=1, freeze_batch_norm=True))
+    assert all(torch.equal(before[name], buffer) for name, buffer in model.named_buffers())
+
+
+def attributes(augment: bool) -> InMemoryImages:
+    """Two yes-or-no tasks: horizontal stripes, any stripes."""
+    data = stripes(augment=augment)
+    labels = torch.stack([data.labels == 0, data.labels != 2], 1).float()
+    return InMemoryImages(data.images, labels, ["horizontal", "stripes"], data.preprocessing, augment=augment)
+
+
+@pytest.mark.parametrize("name", ["multi_task_abn_cifar_resnet8", "multi_task_cifar_resnet8"])
+def test_a_multi_task_network_learns(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    model = create_model(name, num_classes=2)
+    config = replace(CONFIG, epochs=8)
+    summary = train(model, attributes(True), attributes(False), config, tmp_path, log=_silent)
+    assert summary["test_accuracy"] > 80
+    mean = (summary["test_accuracy.horizontal"] + summary["test_accuracy.stripes"]) / 2
+    assert summary["test_accuracy"] == pytest.approx(mean)
+    assert ("test_attention_accuracy" in summary) == ("abn" in name)
+
+
+def test_tasks_need_a_multi_task_network_and_classes_one_without(tmp_path: Path) -> None:
+    with pytest.raises(AbnFastError, match='any number of attributes: use a model with "multi_task_"'):
+        train(create_model("abn_cifar_resnet8", num_classes=2), attributes(True), attributes(False), CONFIG, tmp_path)
+    with pytest.raises(AbnFastError, match='one class an image: use a model without "multi_task_"'):
+        run(tmp_path, create_model("multi_task_abn_cifar_resnet8", num_classes=3))

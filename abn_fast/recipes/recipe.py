@@ -1,0 +1,139 @@
+import copy
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from abn_fast._errors import AbnFastError
+from abn_fast.training.config import TrainingConfig
+
+FOLDER = Path(__file__).parent
+_KEYS = ("about", "model", "data", "training", "departs")
+_MODEL_KEYS = ("name", "arguments", "pretrained")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train, on what and how.
+
+    Attributes:
+        model: {"name": ..., "arguments": {...}} as `create_model` takes them, and whether it starts "pretrained".
+        data: {"data": a data set's name, and options of its own such as "root" or "image_size"}.
+        training: how to train.
+        about: where it comes from, in a line.
+        departs: what in it is not the paper's.
+    """
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    about: str = ""
+    departs: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: what a recipe's file holds."""
+        values = {"about": self.about, "model": self.model, "data": self.data, "departs": list(self.departs)}
+        return copy.deepcopy(values) | {"training": self.training.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The inverse of `to_dict`.
+
+        Raises:
+            AbnFastError: a key is unknown or missing, or a value is of the wrong type or out of its range.
+        """
+        if unknown := sorted(set(values) - set(_KEYS)):
+            raise AbnFastError(f"unknown key {unknown[0]!r}; expected {', '.join(_KEYS)}")
+        model, data = values.get("model"), values.get("data")
+        if not isinstance(model, Mapping) or not isinstance(model.get("name"), str) or set(model) - set(_MODEL_KEYS):
+            raise AbnFastError(f"model={model!r}; expected a table of {', '.join(_MODEL_KEYS)}")
+        if not isinstance(data, Mapping) or not isinstance(data.get("data"), str):
+            raise AbnFastError(f"data={data!r}; expected a table with data, a data set's name")
+        return cls(
+            {
+                "name": model["name"],
+                "arguments": dict(model.get("arguments") or {}),
+                "pretrained": bool(model.get("pretrained", False)),
+            },
+            dict(data),
+            TrainingConfig.from_dict(values.get("training") or {}),
+            str(values.get("about", "")),
+            tuple(values.get("departs") or ()),
+        )
+
+    def changed(self, assignments: Sequence[str]) -> "Recipe":
+        """The recipe with settings changed: "optimizer.lr=0.05", "model.name=abn_resnet18", "data.root=/data".
+
+        A key of the training settings needs no "training." in front; values are YAML. What is changed departs from the
+        recipe and is named so.
+
+        Raises:
+            AbnFastError: no such key, or a value that it does not take.
+        """
+        values = self.to_dict()
+        for assignment in assignments:
+            key, equals, text = assignment.partition("=")
+            if not equals or not key:
+                raise AbnFastError(f"--set {assignment!r}; expected KEY=VALUE, for example optimizer.lr=0.05")
+            path = key.split(".")
+            if path[0] not in ("model", "data", "training"):
+                path = ["training", *path]
+            table = values
+            for part in path[:-1]:
+                table = table.get(part, {}) if isinstance(table, dict) else {}
+            known = path[0] == "data" or path[:2] == ["model", "arguments"]
+            if not isinstance(table, dict) or (path[-1] not in table and not known):
+                raise AbnFastError(f"--set {assignment!r}: there is no setting {key}")
+            try:
+                table[path[-1]] = _parse(text)
+            except yaml.YAMLError:
+                raise AbnFastError(f"--set {assignment!r}: {text!r} is not a value") from None
+        values["departs"] = [*self.departs, *assignments]
+        return Recipe.from_dict(values)
+
+
+def list_recipes() -> list[str]:
+    """The names that `read_recipe` takes beside paths."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read_recipe(name: str) -> Recipe:
+    """The recipe of that name, or in the YAML file at that path.
+
+    Raises:
+        AbnFastError: there is none, or it is damaged; the message names the file.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        near = difflib.get_close_matches(name, list_recipes(), n=3, cutoff=0.3) or list_recipes()[:3]
+        raise AbnFastError(
+            f"no recipe {name!r}; did you mean {', '.join(near)}? `abn-fast recipes` lists all, and a path that "
+            "ends in .yaml is read as a file"
+        )
+    try:
+        values = _parse(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise AbnFastError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, Mapping):
+        raise AbnFastError(f"{path}: expected a table of {', '.join(_KEYS)}")
+    try:
+        return Recipe.from_dict(values)
+    except AbnFastError as error:
+        raise AbnFastError(f"{path}: {error}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers: 1e-4 is one, which PyYAML's YAML 1.1 takes for a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+$"), list("-+0123456789.")
+)
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, _Loader)  # a SafeLoader: plain values only

@@ -1,0 +1,132 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from abn_fast.training.config import LossConfig, TrainingConfig
+from abn_fast.training.device import autocast, chosen_precision
+from abn_fast.training.distributed import world_size
+from abn_fast.training.objective import Output, loss_of
+
+
+class StepResult(NamedTuple):
+    """What a step leaves for the tally."""
+
+    loss: Tensor
+    output: Output
+
+
+class TrainingStep:
+    """Forward, backward and update, without waiting for the device.
+
+    Where a loss or gradient is not finite, neither that step nor any later one changes the weights; `failed_step`
+    tells the first such step, on the device, -1 while there is none.
+
+    Args:
+        model: on its device.
+        optimizer: a fused one, which skips its update where `found_inf` is set.
+        config: how to train.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, config: TrainingConfig) -> None:
+        self.model, self.optimizer, self.config = model, optimizer, config
+        self.device = next(model.parameters()).device
+        self.precision = chosen_precision(self.device, config.precision)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.failed_step = torch.full((), -1, dtype=torch.int64, device=self.device)
+        self._parameters = [each for group in optimizer.param_groups for each in group["params"]]
+        self._network: Any = _NetworkAndLoss(model, config.loss)
+        if compile_mode(config, self.device) != "off":
+            mode = compile_mode(config, self.device)
+            self._network.compile(fullgraph=True, mode=None if mode == "default" else mode)
+        if world_size() > 1:
+            self._network = DistributedDataParallel(self._network)
+
+    def __call__(self, step: int, images: Tensor, target: Tensor, lr: float, share: float = 1.0) -> StepResult:
+        """One update.
+
+        Args:
+            step: its number.
+            images: [N, 3, H, W] on the device.
+            target: on the device.
+            lr: learning rate.
+            share: weight of this process's mean loss: its images times the processes over all images of the step.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad()
+        parts = min(self.config.accumulation_steps, len(images))
+        results = [
+            self._forward_backward(*part, share * len(part[0]) / len(images), last=index == parts - 1)
+            for index, part in enumerate(_parts(images, target, parts))
+        ]
+        loss = torch.stack([loss for loss, _ in results]).sum()
+        self._update(step, loss)
+        return StepResult(loss / share, _joined([output for _, output in results]))
+
+    def _forward_backward(self, images: Tensor, target: Tensor, share: float, last: bool) -> tuple[Tensor, Output]:
+        with self._synchronised(last):
+            with autocast(self.device, self.precision):
+                loss, output = self._network(images, target)
+            loss = loss * share
+            self.scaler.scale(loss).backward()
+        return loss.detach(), output
+
+    def _update(self, step: int, loss: Tensor) -> None:
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.get_total_norm([each.grad for each in self._parameters if each.grad is not None])
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self._parameters, self.config.clip_norm, norm)
+        # in float16 a gradient that overflows is the scaler's to skip
+        finite = loss.isfinite() if self.scaler.is_enabled() else loss.isfinite() & norm.isfinite()
+        first = (self.failed_step < 0) & ~finite
+        self.failed_step = torch.where(first, torch.full_like(self.failed_step, step), self.failed_step)
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.found_inf = (self.failed_step >= 0).float()  # type: ignore[attr-defined]  # fused ones read it
+            self.optimizer.step()
+
+    @contextmanager
+    def _synchronised(self, last: bool) -> Iterator[None]:
+        """Gradients are averaged over the processes with the last part of a batch alone."""
+        if last or not isinstance(self._network, DistributedDataParallel):
+            yield
+        else:
+            with self._network.no_sync():
+                yield
+
+
+class _NetworkAndLoss(nn.Module):
+    def __init__(self, network: nn.Module, config: LossConfig) -> None:
+        super().__init__()
+        self.network, self._config = network, config
+
+    def forward(self, images: Tensor, target: Tensor) -> tuple[Tensor, Output]:
+        output = self.network(images)
+        return loss_of(output, target, self._config), output
+
+
+def compile_mode(config: TrainingConfig, device: torch.device) -> str:
+    """The mode of torch.compile: what the configuration says, or what pays on the device."""
+    if config.compile != "auto":
+        return config.compile
+    return "default" if device.type == "cuda" else "off"
+
+
+def _parts(images: Tensor, target: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    yield from zip(images.tensor_split(count), target.tensor_split(count), strict=True)
+
+
+def _joined(outputs: list[Output]) -> Output:
+    first = outputs[0]
+    if len(outputs) == 1:
+        return first
+    if isinstance(first, Tensor):
+        return torch.cat(outputs)  # type: ignore[arg-type]  # all are as the first
+    return type(first)(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))

@@ -1,0 +1,107 @@
+"""Two processes on this CPU against one process that does the work of both."""
+
+import copy
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.multiprocessing.spawn import spawn
+
+from abn_fast import create_model
+from abn_fast.models import Network
+from abn_fast.training import OptimizerConfig, TrainingConfig, distributed, evaluate
+from abn_fast.training.optimizer import make_optimizer
+from abn_fast.training.step import TrainingStep
+from tests.training._data import stripes
+
+pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
+CONFIG = TrainingConfig(optimizer=OptimizerConfig(lr=0.1, weight_decay=0), accumulation_steps=2)
+
+
+def in_two_processes(work: Callable[..., Any], folder: Path) -> list[Any]:
+    """What the work returns in each process."""
+    spawn(_process, (work, folder), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+def _process(rank: int, work: Callable[..., Any], folder: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    try:
+        torch.save(work(), folder / f"{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+def network() -> Network:
+    torch.manual_seed(0)
+    return create_model("abn_cifar_resnet8", num_classes=3).double()
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    images = torch.randn(7, 3, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return images, torch.arange(7) % 3
+
+
+def one_step() -> dict[str, Tensor]:
+    model, (images, labels), rank = network().train(), batch(), distributed.rank()
+    step = TrainingStep(model, make_optimizer(model, CONFIG), CONFIG)
+    own = slice(rank, None, 2)
+    step(0, images[own], labels[own], 0.1, share=len(images[own]) * 2 / len(images))
+    return dict(model.state_dict())
+
+
+def test_the_update_is_that_of_one_process_that_runs_both_shares(tmp_path: Path) -> None:
+    first, second = in_two_processes(one_step, tmp_path)
+    model, (images, labels) = network().train(), batch()
+    gradients = [torch.zeros_like(each) for each in model.parameters()]
+    for rank in range(2):
+        own = images[rank::2], labels[rank::2]
+        share = copy.deepcopy(model)
+        config = TrainingConfig(optimizer=OptimizerConfig(lr=1.0, momentum=0, weight_decay=0), accumulation_steps=2)
+        TrainingStep(share, make_optimizer(share, config), config)(0, *own, 1.0)
+        for gradient, before, after in zip(gradients, model.parameters(), share.parameters(), strict=True):
+            gradient += (before - after).detach() * len(own[0]) / 7
+    for (name, before), gradient in zip(model.named_parameters(), gradients, strict=True):
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], before.detach() - 0.1 * gradient, rtol=1e-6, atol=1e-9)
+
+
+def shares_of_an_evaluation() -> dict[str, float]:
+    return evaluate(network().float(), stripes(31, augment=False), batch_size=8)
+
+
+def test_every_image_is_evaluated_once(tmp_path: Path) -> None:
+    alone = shares_of_an_evaluation()
+    for together in in_two_processes(shares_of_an_evaluation, tmp_path):
+        assert together == pytest.approx(alone, rel=1e-6)
+
+
+def flags() -> list[Any]:
+    rank = distributed.rank()
+    device = torch.device("cpu")
+    model = torch.nn.BatchNorm2d(1)
+    model.running_mean.fill_(rank + 5)  # type: ignore[union-attr]  # it tracks statistics
+    distributed.copy_buffers_of_the_first(model)
+    return [
+        distributed.any_process(rank == 1, device),
+        distributed.any_process(False, device),
+        distributed.sum_over_processes(torch.tensor(rank + 1.0)).item(),
+        model.running_mean.item(),  # type: ignore[union-attr]  # likewise
+    ]
+
+
+def test_processes_know_of_each_other(tmp_path: Path) -> None:
+    assert in_two_processes(flags, tmp_path) == [[True, False, 3.0, 5.0]] * 2
+
+
+def test_alone_everything_is_its_own() -> None:
+    assert (distributed.rank(), distributed.world_size()) == (0, 1)
+    assert distributed.any_process(True, torch.device("cpu"))
+    assert distributed.sum_over_processes(torch.tensor(2.0)).item() == 2
