@@ -49,9 +49,10 @@ def _validation(context: click.Context, parameter: click.Parameter, text: str | 
 
 def open_data(
     data: str,
-    root: str,
-    download: bool,
-    image_size: int | None,
+    root: str = "data",
+    download: bool = False,
+    image_size: int | None = None,
+    *,
     split: str,
     classes: list[str] | None = None,
     **arguments: Any,

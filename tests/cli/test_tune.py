@@ -64,7 +64,7 @@ def test_an_interrupt_says_where_the_rows_are(run: Run, monkeypatch: pytest.Monk
     [
         (["--shapes", "vit"], "shapes='vit'; expected one of 'resnet50', 'cifar', 'multi-task'"),
         (["--dtype", "int8"], "dtype='int8'; expected one of 'float16', 'bfloat16', 'float32'"),
-        (["--op", "convolution"], "op='convolution'; expected one of 'attention_gate'"),
+        (["--op", "convolution"], "op='convolution'; expected one of 'add_relu_pool', 'attention_gate'"),
         ([], "tuning measures on a GPU and torch sees none"),
     ],
 )
