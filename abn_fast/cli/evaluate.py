@@ -32,7 +32,15 @@ def evaluate(
 
     checked_whole("batch_size", batch_size)
     loaded = read_checkpoint(checkpoint)
-    dataset = open_data(data, root, download, image_size, split, loaded.classes, preprocessing=loaded.preprocessing)
+    dataset = open_data(
+        data,
+        root,
+        download,
+        image_size,
+        split=split,
+        classes=loaded.classes,
+        preprocessing=loaded.preprocessing,
+    )
     channels_last(loaded.model, choose_device(device))
     metrics = evaluate_model(
         loaded.model,

@@ -62,11 +62,11 @@ def test_a_named_data_set_is_checked_as_such(tmp_path: Path) -> None:
 
 def test_a_named_data_set_is_opened_from_its_root(tmp_path: Path) -> None:
     write_compcars(tmp_path)
-    dataset = open_data("compcars-models", str(tmp_path), False, 64, "test")
+    dataset = open_data("compcars-models", str(tmp_path), image_size=64, split="test")
     assert dataset[0][0].shape == (3, 64, 64)
 
 
 def test_a_word_that_is_no_folder_is_told_with_the_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AbnFastError, match=r"'cifar' is no folder.*cifar10, cifar100"):
-        open_data("cifar", "data", False, None, "train")
+        open_data("cifar", split="train")

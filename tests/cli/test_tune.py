@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import abn_fast.tuning
+from abn_fast.kernels import _dispatch
 from abn_fast.tuning import Summary
 from tests.cli.conftest import Run
 
@@ -57,6 +58,13 @@ def test_an_interrupt_says_where_the_rows_are(run: Run, monkeypatch: pytest.Monk
     outcome = run("kernels", "tune", "--out", "found.json")
     assert outcome.code == 130
     assert outcome.out == "what is measured is in found.json; the same command goes on\n"
+
+
+def test_without_triton_one_line_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_dispatch, "_HAS_TRITON", False)
+    outcome = run("kernels", "tune")
+    assert outcome.code == 2
+    assert outcome.err == ("abn-fast: tuning runs the Triton kernels and Triton is not installed: pip install triton\n")
 
 
 @pytest.mark.parametrize(

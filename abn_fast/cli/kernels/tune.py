@@ -26,7 +26,13 @@ def tune(
     from tqdm import tqdm
 
     from abn_fast._checks import checked_choice
+    from abn_fast._errors import AbnFastError
+    from abn_fast.kernels import _dispatch
     from abn_fast.kernels._tuning_file import tuned_path
+
+    if not _dispatch._HAS_TRITON:
+        raise AbnFastError("tuning runs the Triton kernels and Triton is not installed: pip install triton")
+
     from abn_fast.tuning import DTYPES, SHAPES, cases_of
     from abn_fast.tuning import tune as tune_kernels
 
