@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from abn_fast import AbnFastError, create_model
 from abn_fast.modules import Classifier, MultiTaskABN, MultiTaskOutput, multi_task_loss
+from bench.peers.published_multi_task import task_by_task
 
 BOTTLENECK: dict[str, Any] = {"block": "bottleneck", "layers": [1, 1, 1, 2], "width": 8}
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -35,25 +36,6 @@ def image_batch(name: str, batch: int = 2) -> Tensor:
     return torch.randn(batch, 3, side, side + 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def task_by_task(model: MultiTaskABN, images: Tensor, gate: str = "residual") -> MultiTaskOutput:
-    """The paper's description, one task after the other, the stage on the gated features themselves."""
-    features = model.extractor(images)
-    score = F.conv2d(
-        model.attention_branch.stage(features),
-        model.attention_branch.map_conv.weight,
-        model.attention_branch.map_conv.bias,
-    )
-    attention = score.sigmoid()
-    branch, logits = model.perception_branch, []
-    for t in range(model.num_classes):
-        m = attention[:, t : t + 1]
-        gated = features * (1 + m) if gate == "residual" else features * m
-        pooled = branch.pool(branch.stage(gated))
-        classifier: Any = branch.classifier
-        logits.append(F.linear(classifier.shared(pooled), classifier.tasks.weight[t], classifier.tasks.bias[t]))
-    return MultiTaskOutput(score.mean((2, 3)), torch.stack(logits, 1), attention)
-
-
 def gradients(model: MultiTaskABN, output: MultiTaskOutput) -> list[Tensor]:
     loss = output.attention_logits.square().sum() + output.logits.square().sum() + output.attention.square().sum()
     return list(torch.autograd.grad(loss, list(model.parameters())))
@@ -72,7 +54,7 @@ def test_tasks_together_are_tasks_one_by_one(name: str, task_chunk: int | None) 
 
 def test_the_gate_of_products() -> None:
     model, images = make(gate="product").eval(), image_batch("resnet")
-    torch.testing.assert_close(model(images), task_by_task(model, images, "product"), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(model(images), task_by_task(model, images), rtol=1e-9, atol=1e-9)
 
 
 def test_chunks_of_one_train_as_the_loop_does() -> None:
