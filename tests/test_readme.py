@@ -20,7 +20,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
 def test_every_command_of_the_readme_exists() -> None:
     from abn_fast.cli.main import commands
 
-    shown = set(re.findall(r"^abn-fast (\w+)", README, re.MULTILINE))
+    shown = set(re.findall(r"^abn-fast ([\w-]+)", README, re.MULTILINE))
     assert shown
     assert shown <= set(commands.commands)
 
@@ -28,7 +28,7 @@ def test_every_command_of_the_readme_exists() -> None:
 def test_every_option_of_the_readme_exists() -> None:
     from abn_fast.cli.main import commands
 
-    for command, rest in re.findall(r"^abn-fast (\w+)(.*)$", README, re.MULTILINE):
+    for command, rest in re.findall(r"^abn-fast ([\w-]+)(.*)$", README, re.MULTILINE):
         known = {option for parameter in commands.commands[command].params for option in parameter.opts}
         used = set(re.findall(r"--[\w-]+", rest.partition("#")[0]))
         assert used <= known, (command, used - known)
