@@ -3,6 +3,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
@@ -29,6 +30,11 @@ def runs_triton(x: Tensor) -> bool:
 def uses_triton(x: Tensor) -> bool:
     """Whether ops of x are the torch ops around Triton kernels, or plain definitions that every tracer sees through."""
     return runs_triton(x) if _forced is None else _forced
+
+
+def wants_gradient(*tensors: Tensor) -> bool:
+    """Whether autograd would record an op of these tensors: ops for inference then give way to their parts."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
 
 
 @contextmanager

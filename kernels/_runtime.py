@@ -21,6 +21,12 @@ class Launch(NamedTuple):
     constants: dict[str, Any]
     """Constexprs by name, and num_warps and num_stages."""
 
+    @property
+    def name(self) -> str:
+        """Op and kernel: "attention_gate.forward_kernel"."""
+        function = self.kernel.fn
+        return f"{function.__module__.split('.')[-2]}.{function.__name__}"
+
 
 Runner = Callable[[Launch], None]
 

@@ -1,84 +1,169 @@
 """Launch configurations as data: the first row that fits, the user's rows before the shipped ones.
 
 Each op keeps its rows in its own folder, `tuning.json`. A row names its kernel and the configuration, and what it is
-for: an architecture, a dtype, a memory format, upper bounds of sizes. What it does not name, it fits. The last row of
-every kernel names nothing: the safe default.
+for: an architecture, a card, a dtype, a memory format, bounds of sizes. What it does not name, it fits. The last row
+of every kernel names nothing: the safe default. The user's rows are those that `abn-fast kernels tune` measured.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from abn_fast._errors import AbnFastError
 from abn_fast.kernels._layout import memory_format
+from abn_fast.kernels._tuning_file import FIX, Row, read_tuned_rows, shipped_rows, tuned_path
 
 Configuration = dict[str, int]
 
-_architecture: str | None = None
+_NAMED = ("architecture", "card", "dtype", "memory_format")
+
+
+class Request(NamedTuple):
+    """What a launcher asks a configuration for."""
+
+    kernel: str
+    architecture: str
+    card: str | None
+    dtype: str
+    memory_format: str
+    sizes: tuple[tuple[str, int], ...]
+
+
+class _State(NamedTuple):
+    pretended: tuple[str, str | None] | None = None
+    rows: Sequence[Row] | None = None
+    requests: list[Request] | None = None
+
+
+_state = _State()
 
 
 def configuration(kernel: str, x: Tensor, **sizes: int) -> Configuration:
     """How to launch `kernel` ("class_evidence.apply") on x [N, C, H, W], on its device.
 
-    Sizes are what the kernel's rows may bound, for example classes=1000, pixels=196.
+    Sizes are what the kernel's rows may bound beside the batch, channels and pixels of x, for example maps=40.
+
+    Raises:
+        AbnFastError: the user's file of measured rows is not one.
     """
-    row = next(row for row in (*_user_rows(), *_shipped_rows(kernel)) if _fits(row, kernel, x, sizes))
-    return dict(row["configuration"])
-
-
-def shipped_rows(op: str) -> list[dict[str, Any]]:
-    """The rows of an op's tuning.json."""
-    file = Path(__file__).parent / op / "tuning.json"
-    rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
-    return rows
+    return dict(_choose(kernel, x.device, x.dtype, memory_format(x), x.shape, tuple(sizes.items())))
 
 
 def architecture(device: torch.device) -> str:
     """sm_90 or gfx942 for a GPU; "any" for a device that has none."""
-    if _architecture is not None:
-        return _architecture
+    if _state.pretended is not None:
+        return _state.pretended[0]
     if device.type != "cuda":
         return "any"
-    properties = _properties(device.index if device.index is not None else torch.cuda.current_device())
+    properties = _properties(device)
     hip = getattr(properties, "gcnArchName", "").partition(":")[0] if torch.version.hip else ""
     return hip or f"sm_{properties.major}{properties.minor}"
 
 
+def card(device: torch.device) -> str | None:
+    """A GPU's name, which is what the user's rows are measured on; None for a device that is not one."""
+    if _state.pretended is not None:
+        return _state.pretended[1]
+    return str(_properties(device).name) if device.type == "cuda" else None
+
+
 @contextmanager
-def pretend(architecture: str) -> Iterator[None]:
-    """Choose configurations as on a GPU of that architecture."""
-    global _architecture
-    before, _architecture = _architecture, architecture
+def pretend(architecture: str, card: str | None = None) -> Iterator[None]:
+    """Choose configurations as on a GPU of that architecture; from the user's rows too if a card is named."""
+    with _changed(pretended=(architecture, card)):
+        yield
+
+
+@contextmanager
+def use(rows: Sequence[Row]) -> Iterator[None]:
+    """Choose from these rows before the shipped ones, instead of from the user's."""
+    with _changed(rows=rows):
+        yield
+
+
+@contextmanager
+def requests() -> Iterator[list[Request]]:
+    """The requests that are made inside, each once."""
+    made: list[Request] = []
+    with _changed(requests=made):
+        yield made
+
+
+def reload() -> None:
+    """Read the user's rows again at the next launch."""
+    _tuned_rows.cache_clear()
+    _choose.cache_clear()
+
+
+@contextmanager
+def _changed(**changes: Any) -> Iterator[None]:
+    global _state
+    before, _state = _state, _state._replace(**changes)
+    _choose.cache_clear()
     try:
         yield
     finally:
-        _architecture = before
+        _state = before
+        _choose.cache_clear()
 
 
-def _fits(row: Mapping[str, Any], kernel: str, x: Tensor, sizes: Mapping[str, int]) -> bool:
+@lru_cache(maxsize=4096)
+def _choose(
+    kernel: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+    shape: torch.Size,
+    sizes: tuple[tuple[str, int], ...],
+) -> Configuration:
+    batch, channels, height, width = shape
+    known = {"batch": batch, "channels": channels, "pixels": height * width, **dict(sizes)}
+    request = Request(kernel, architecture(device), card(device), str(dtype), str(layout), tuple(known.items()))
+    if _state.requests is not None:
+        _state.requests.append(request)
+    tuned = next((row for row in _rows_before_the_shipped(request) if _fits(row, request)), None)
+    if tuned is not None and tuned["configuration"] is not None:
+        return dict(tuned["configuration"])
+    return dict(next(row["configuration"] for row in _shipped_rows(kernel) if _fits(row, request)))
+
+
+def _rows_before_the_shipped(request: Request) -> Sequence[Row]:
+    if _state.rows is not None:
+        return _state.rows
+    return () if request.card is None else _tuned_rows(request.kernel, frozenset(dict(request.sizes)))
+
+
+def _fits(row: Row, request: Request) -> bool:
+    sizes = dict(request.sizes)
     return (
-        row["kernel"] == kernel
-        and row.get("architecture", architecture(x.device)) == architecture(x.device)
-        and row.get("dtype", str(x.dtype)) == str(x.dtype)
-        and row.get("memory_format", str(memory_format(x))) == str(memory_format(x))
+        row["kernel"] == request.kernel
+        and all(row.get(name, getattr(request, name)) == getattr(request, name) for name in _NAMED)
         and all(sizes[name] <= bound for name, bound in row.get("at_most", {}).items())
+        and all(sizes[name] >= bound for name, bound in row.get("at_least", {}).items())
     )
 
 
 @cache
-def _shipped_rows(kernel: str) -> list[dict[str, Any]]:
+def _shipped_rows(kernel: str) -> list[Row]:
     return [row for row in shipped_rows(kernel.partition(".")[0]) if row["kernel"] == kernel]
 
 
-def _user_rows() -> list[dict[str, Any]]:
-    return []
+@cache
+def _tuned_rows(kernel: str, sizes: frozenset[str]) -> Sequence[Row]:
+    rows = [row for row in read_tuned_rows() if row["kernel"] == kernel]
+    for bounds in (row.get(name, {}) for row in rows for name in ("at_most", "at_least")):
+        if unknown := bounds.keys() - sizes:
+            raise AbnFastError(
+                f"{tuned_path()}: a row of {kernel} bounds {', '.join(sorted(unknown))}; "
+                f"expected bounds of {', '.join(sorted(sizes))}: {FIX}"
+            )
+    return rows
 
 
 @cache
-def _properties(index: int) -> Any:
-    return torch.cuda.get_device_properties(index)
+def _properties(device: torch.device) -> Any:
+    return torch.cuda.get_device_properties(device)

@@ -113,6 +113,20 @@ def class_evidence_inference(stage_output: Tensor, weight: Tensor, bias: Tensor,
     return _reduce(F.relu(F.conv2d(stage_output, weight, bias)), map_weight)
 
 
+def class_evidence_taps_inference(
+    stage_output: Tensor, weight: Tensor, bias: Tensor, map_weight: Tensor, part: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """`class_evidence_inference` with the nine taps of the score in its place, in float32 (float64 for float64).
+
+    The taps of each `part` classes, by default of all, follow one another: GAP(a) [N, K], taps [N, 9 P, H, W].
+    """
+    evidence = F.relu(F.conv2d(stage_output, weight, bias))
+    part = len(weight) if part is None else part
+    parts = zip(evidence.split(part, 1), map_weight.split(part, 1), strict=True)
+    taps = torch.cat([map_taps(*each) for each in parts], 1)
+    return global_average_pool(evidence), taps.to(accumulator(taps.dtype))
+
+
 def class_evidence_log_map_inference(stage_output: Tensor, weight: Tensor, bias: Tensor) -> ClassEvidence:
     """`class_evidence_inference` of the SE-ResNet variant."""
     return _reduce_log_map(F.relu(F.conv2d(stage_output, weight, bias)))
@@ -139,15 +153,25 @@ def attention_gate(
 
 
 def attention_gate_from_taps(
-    features: Tensor, taps: Tensor, scale: Tensor, shift: Tensor, gate: Gate = "residual"
+    features: Tensor,
+    taps: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    gate: Gate = "residual",
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`attention_gate` of the map score that the taps [N, 9, H, W] of `map_taps` sum to."""
+    """`attention_gate` of the score that taps [N, 9, H, W] of `map_taps`, or partial ones [N, 9 P, H, W], sum to."""
+    gated, attention = attention_gate(features, sum_taps(taps), scale, shift, gate)
+    return gated, attention.to(taps.dtype if dtype is None else dtype)
+
+
+def sum_taps(taps: Tensor) -> Tensor:
+    """The map score [N, 1, H, W] in float32 (float64 for float64) of taps [N, 9 P, H, W]."""
     height, width = taps.shape[-2:]
-    padded = F.pad(taps.to(accumulator(taps.dtype)), (1, 1, 1, 1))
+    whole = taps.unflatten(1, (taps.shape[1] // 9, 9)).sum(1, dtype=accumulator(taps.dtype))
+    padded = F.pad(whole, (1, 1, 1, 1))
     shifted = [padded[:, 3 * i + j, i : i + height, j : j + width] for i in range(3) for j in range(3)]
-    score = torch.stack(shifted).sum(0)[:, None]  # [N, 1, H, W]
-    gated, attention = attention_gate(features, score, scale, shift, gate)
-    return gated, attention.to(taps.dtype)
+    return torch.stack(shifted).sum(0)[:, None]
 
 
 def gate_features(features: Tensor, attention: Tensor, gate: Gate = "residual") -> Tensor:
@@ -168,6 +192,11 @@ def norm_relu_pool_affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return global_average_pool(F.relu(_affine(x, scale, shift)))
 
 
+def add_relu_pool(x: Tensor, residual: Tensor) -> Tensor:
+    """GAP(relu(x + residual)), the tail of residual networks: [N, C, H, W] twice -> [N, C]."""
+    return global_average_pool(F.relu(x + residual))
+
+
 def global_average_pool(x: Tensor) -> Tensor:
     """GAP: the mean of x [N, C, H, W] over H and W, [N, C]."""
     return x.mean((2, 3))
@@ -184,7 +213,9 @@ def _batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Te
     # a running average of momentum 1 is the batch's own mean and unbiased variance
     mean, unbiased = x.new_zeros((2, x.shape[1]), dtype=accumulator(x.dtype)).unbind()
     dtype = mean.dtype
-    normalised = F.batch_norm(x, mean, unbiased, weight.to(dtype), bias.to(dtype), True, 1.0, eps)
+    # torch's backward in channels_last misreads strided weights on a CPU
+    vectors = weight.to(dtype).contiguous(), bias.to(dtype).contiguous()
+    normalised = F.batch_norm(x, mean, unbiased, *vectors, True, 1.0, eps)
     count = x.numel() // x.shape[1]
     return normalised, Statistics(mean, unbiased * ((count - 1) / count))
 

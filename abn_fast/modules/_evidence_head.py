@@ -51,26 +51,33 @@ class EvidenceHead(nn.Module):
         if self._norms_are_constant():
             weight, bias = self._folded_class_conv(kernels.compute_dtype(stage_output))
             return ops.inference(stage_output, weight, bias)
-        z = self._class_scores(stage_output)  # [N, K, H, W]
-        if _norm.uses_batch_statistics(self.bn2) and not _norm.is_synchronised(self.bn2):
+        local = _norm.uses_local_statistics(self.bn2)
+        z, lacking = self._class_scores(stage_output, normalised_next=local)  # [N, K, H, W], [K]
+        if local:
             evidence, batch = ops.batch(z, self.bn2.weight, self.bn2.bias, eps=self.bn2.eps)
+            batch = batch if lacking is None else Statistics(batch.mean + lacking, batch.var)
             _norm.update_running_statistics(self.bn2, batch, z.numel() // z.shape[1])
             return evidence
         return ops.affine(z, *_norm.scale_shift(self.bn2, _norm.statistics(self.bn2, z)))
 
-    def _attention_logits(self, evidence: ClassEvidence) -> Tensor:
-        return F.linear(evidence.pooled, self.evidence_conv.weight.flatten(1))
+    def _attention_logits(self, pooled: Tensor) -> Tensor:
+        return F.linear(pooled, self.evidence_conv.weight.flatten(1))
 
     def _norms_are_constant(self) -> bool:
         norms = [self.bn2] if self.bn1 is None else [self.bn1, self.bn2]
         return not any(_norm.uses_batch_statistics(norm) for norm in norms)
 
-    def _class_scores(self, stage_output: Tensor) -> Tensor:
+    def _class_scores(self, stage_output: Tensor, normalised_next: bool) -> tuple[Tensor, Tensor | None]:
+        """Class evidence before bn2, and what it lacks of each class's mean where bn2 takes that away."""
         weight, bn1 = self.class_conv.weight, self.bn1
         if bn1 is None:
-            return F.conv2d(stage_output, weight)
-        statistics = _norm.statistics(bn1, stage_output)
-        return kernels.norm_class_conv(stage_output, weight, bn1.weight, bn1.bias, statistics, bn1.eps)
+            return F.conv2d(stage_output, weight), None
+        layer = (stage_output, weight, bn1.weight, bn1.bias)
+        if not _norm.uses_local_statistics(bn1):
+            return kernels.norm_class_conv(*layer, _norm.statistics(bn1, stage_output), bn1.eps), None
+        z, lacking, batch = kernels.batch_norm_class_conv(*layer, bn1.eps, normalised_next=normalised_next)
+        _norm.update_running_statistics(bn1, batch, stage_output.numel() // stage_output.shape[1])
+        return z, lacking
 
     def _folded_class_conv(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         scale, shift = _norm.scale_shift(self.bn2, _norm.running_statistics(self.bn2))

@@ -18,6 +18,11 @@ def is_synchronised(norm: Norm) -> bool:
     return dist.get_world_size(norm.process_group) > 1
 
 
+def uses_local_statistics(norm: Norm) -> bool:
+    """Whether `norm` uses the statistics of the batch of this process alone."""
+    return uses_batch_statistics(norm) and not is_synchronised(norm)
+
+
 def statistics(norm: Norm, x: Tensor) -> Statistics:
     """The statistics that `norm` normalises x [N, C, H, W] with; running statistics are updated as `norm` would."""
     if not uses_batch_statistics(norm):

@@ -58,13 +58,28 @@ class AttentionHead(EvidenceHead):
         Shapes: stage_output [N, C', H, W], features [N, C, H, W], attention [N or 1, 1, H, W]: a map to use instead.
         """
         check_same_size(stage_output, features)
+        if attention is None and self._is_fused(stage_output, features):
+            return self._infer(stage_output, features)
         evidence = self._class_evidence(stage_output, self._evidence_ops())
-        logits = self._attention_logits(evidence)
+        logits = self._attention_logits(evidence.pooled)
         if attention is not None:
             return AttentionHeadOutput(logits, *gate_given(features, attention, self.gate))
         scale, shift = _norm.scale_shift(self.bn3, _norm.statistics(self.bn3, evidence.score))
         gated, attention = kernels.attention_gate(features, evidence.score, scale, shift, self.gate)
         return AttentionHeadOutput(logits, gated, attention)
+
+    def _is_fused(self, stage_output: Tensor, features: Tensor) -> bool:
+        if not self._norms_are_constant() or _norm.uses_batch_statistics(self.bn3):
+            return False
+        return kernels.fuses_inference(stage_output, features, *self.parameters())
+
+    def _infer(self, stage_output: Tensor, features: Tensor) -> AttentionHeadOutput:
+        weight, bias = self._folded_class_conv(kernels.compute_dtype(stage_output))
+        map_weight = self.map_conv.weight
+        pooled, taps = kernels.class_evidence_taps_inference(stage_output, weight, bias, map_weight)
+        scale, shift = _norm.scale_shift(self.bn3, _norm.running_statistics(self.bn3))
+        gated, attention = kernels.attention_gate_from_taps(features, taps, scale, shift, self.gate, pooled.dtype)
+        return AttentionHeadOutput(self._attention_logits(pooled), gated, attention)
 
     def _evidence_ops(self) -> EvidenceOps:
         weight = self.map_conv.weight
@@ -95,7 +110,7 @@ class LogMapAttentionHead(EvidenceHead):
         """Attention logits, gated features and map; shapes as in `AttentionHead`."""
         check_same_size(stage_output, features)
         evidence = self._class_evidence(stage_output, _LOG_MAP_OPS)
-        logits = self._attention_logits(evidence)
+        logits = self._attention_logits(evidence.pooled)
         attention = evidence.score if attention is None else attention
         return AttentionHeadOutput(logits, *gate_given(features, attention, self.gate))
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from abn_fast.kernels._layout import memory_format
 from abn_fast.kernels._runtime import accumulator, launch
+from abn_fast.kernels._tuning import configuration
 from abn_fast.kernels.attention_gate import _triton
 from abn_fast.kernels.attention_gate._layout import empty_gated
 from abn_fast.kernels.attention_gate._plan import Plan, make_plan
@@ -117,7 +118,8 @@ def _backward(
         ACC=acc,
     )
 
-    block = min(triton.next_power_of_2(pixels), 1024)
+    chosen = configuration("attention_gate.map_gradient", features, maps=count)
+    block = min(triton.next_power_of_2(pixels), chosen["block_pixels"])
     tiles = triton.cdiv(pixels, block)
     d_maps = torch.empty_like(maps, memory_format=torch.contiguous_format)
     d_vectors = features.new_empty((batch * tiles, count, 2), dtype=dtype) if sigmoid else None
@@ -140,15 +142,24 @@ def _backward(
         TILES=tiles,
         SIGMOID=sigmoid,
         ACC=acc,
-        num_warps=4,
+        num_warps=chosen["num_warps"],
     )
     return d_features, d_maps, d_vectors
 
 
 def _plan(features: Tensor, maps: Tensor, backward: bool) -> Plan:
     batch, channels, height, width = features.shape
-    channels_last = memory_format(features) == torch.channels_last
-    return make_plan(batch, channels, height * width, maps.shape[1], features.element_size(), channels_last, backward)
+    count, kernel = maps.shape[1], f"attention_gate.{'backward' if backward else 'forward'}"
+    return make_plan(
+        batch,
+        channels,
+        height * width,
+        count,
+        features.element_size(),
+        memory_format(features) == torch.channels_last,
+        backward,
+        configuration(kernel, features, maps=count),
+    )
 
 
 def _constants(plan: Plan, maps: Tensor) -> dict[str, int | bool]:

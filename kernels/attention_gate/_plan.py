@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import gcd
 
@@ -12,7 +13,6 @@ OVERHEAD = 0.028
 """Share of the features' traffic up to which maps and partial sums may be moved for more programs."""
 WARP_BYTES = 32 * VECTOR_BYTES
 """What a warp loads at once."""
-MOST_WARPS = 8
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,26 @@ class Plan:
 
 
 def make_plan(
-    batch: int, channels: int, pixels: int, maps: int, itemsize: int, channels_last: bool, backward: bool
+    batch: int,
+    channels: int,
+    pixels: int,
+    maps: int,
+    itemsize: int,
+    channels_last: bool,
+    backward: bool,
+    configuration: Mapping[str, int],
 ) -> Plan:
-    """The division of a batch of images. Any is correct; this one balances partial sums and idle hardware."""
-    tile = (8192 if backward and maps == 1 else 16384) // itemsize
+    """The division of a batch of images. Any is correct; this one balances partial sums and idle hardware.
+
+    The configuration has tile_bytes and num_warps of a program, at most, and block_pixels, its pixels: at most where
+    they are contiguous, at least where the channels are.
+    """
+    tile = configuration["tile_bytes"] // itemsize
+    most_warps, block_pixels = configuration["num_warps"], configuration["block_pixels"]
     run = 1  # channels whose pixels together fill whole vectors
     if channels_last:
         a, b, stride_a, stride_b = channels, pixels, 1, channels
-        block_b = min(_power(b), max(1 if maps > 1 else 16, tile // _power(a)))
+        block_b = min(_power(b), max(block_pixels, tile // _power(a)))
         while block_b > 4 and batch * _ceil(b, block_b) < ENOUGH_PROGRAMS:
             block_b //= 2
     else:
@@ -54,10 +66,10 @@ def make_plan(
         run = vector // gcd(pixels, vector)
         a, b = channels // run, run * pixels
         stride_a, stride_b = b, 1
-        block_b = _block_of_pixels(batch, b, maps, itemsize)
+        block_b = _block_of_pixels(batch, b, maps, itemsize, block_pixels)
     block_a = min(_power(a), max(1, tile // block_b))
     tiles = _ceil(b, block_b)
-    smallest = max(1, MOST_WARPS * WARP_BYTES // (block_b * itemsize))
+    smallest = max(1, most_warps * WARP_BYTES // (block_b * itemsize))
     while block_a > smallest and batch * tiles * _ceil(a, block_a) < ENOUGH_PROGRAMS:
         block_a //= 2
     blocks = _ceil(a, block_a)
@@ -73,15 +85,15 @@ def make_plan(
         tiles=tiles,
         splits=_ceil(blocks, chunks),
         chunks=chunks,
-        warps=min(MOST_WARPS, max(1, block_a * block_b * itemsize // WARP_BYTES)),
+        warps=min(most_warps, max(1, block_a * block_b * itemsize // WARP_BYTES)),
     )
 
 
-def _block_of_pixels(batch: int, b: int, maps: int, itemsize: int) -> int:
+def _block_of_pixels(batch: int, b: int, maps: int, itemsize: int, most: int) -> int:
     line = LINE_BYTES // itemsize
+    block = min(_power(b), most)
     if maps > 1:  # sums for every map: many channels a program, few pixels
-        return min(_power(b), line)
-    block = min(_power(b), 1024)
+        return block
     while b * itemsize % SECTOR_BYTES == 0 and block > line and batch * _ceil(b, block) < ENOUGH_PROGRAMS:
         block //= 2
     return block

@@ -14,6 +14,8 @@ from torch._dynamo.testing import AotEagerAndRecordGraphs
 
 from abn_fast import AbnFastError, kernels
 from abn_fast.kernels._dispatch import force, uses_triton
+from abn_fast.kernels._tuning import configuration
+from abn_fast.kernels._tuning_file import candidates
 from abn_fast.kernels.attention_gate import _ops
 from abn_fast.kernels.attention_gate._plan import make_plan
 from tests.kernels._interpreter import run_in_interpreter
@@ -156,12 +158,25 @@ assert sys.modules.get("triton") is None
     itemsize=st.sampled_from([2, 4, 8]),
     channels_last=st.booleans(),
     backward=st.booleans(),
+    configuration=st.fixed_dictionaries(
+        {
+            name: st.sampled_from(values)
+            for name, values in candidates("attention_gate")["attention_gate.forward"].items()
+        }
+    ),
 )
 @settings(max_examples=500, deadline=None)
 def test_every_plan_covers_every_element_once(
-    batch: int, channels: int, pixels: int, maps: int, itemsize: int, channels_last: bool, backward: bool
+    batch: int,
+    channels: int,
+    pixels: int,
+    maps: int,
+    itemsize: int,
+    channels_last: bool,
+    backward: bool,
+    configuration: dict[str, int],
 ) -> None:
-    plan = make_plan(batch, channels, pixels, maps, itemsize, channels_last, backward)
+    plan = make_plan(batch, channels, pixels, maps, itemsize, channels_last, backward, configuration)
     assert plan.a * plan.b == channels * pixels
     assert plan.b % pixels == 0
     assert 0 <= plan.tiles * plan.block_b - plan.b < plan.block_b
@@ -177,7 +192,10 @@ def test_every_plan_covers_every_element_once(
 @pytest.mark.parametrize(("channels", "pixels"), [(1024, 196), (128, 256), (512, 49)])
 @pytest.mark.parametrize("batch", [1, 8, 32, 256])
 def test_a_gpu_is_filled(batch: int, channels: int, pixels: int, backward: bool, channels_last: bool) -> None:
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.empty(batch, channels, pixels, 1, device="meta").contiguous(memory_format=memory_format)
+    chosen = configuration(f"attention_gate.{'backward' if backward else 'forward'}", x, maps=1)
     for itemsize in (2, 4):
-        plan = make_plan(batch, channels, pixels, 1, itemsize, channels_last, backward)
+        plan = make_plan(batch, channels, pixels, 1, itemsize, channels_last, backward, chosen)
         enough = 128 if batch * channels * pixels >= 128 * 4096 else 2 * batch
         assert plan.programs(batch) >= enough

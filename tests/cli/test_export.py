@@ -1,0 +1,87 @@
+"""`abn-fast export` and `abn-fast verify`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from abn_fast import create_model, save_checkpoint
+from abn_fast.cli.main import commands
+from abn_fast.cli.verify import verify
+from abn_fast.data import Preprocessing
+from abn_fast.export import InferenceSession
+from tests.cli.conftest import Run
+
+SMALL = ("--size", "16", "--batch", "2")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    preprocessing = Preprocessing((16, 16), (0.5,) * 3, (0.5,) * 3)
+    save_checkpoint(create_model("abn_cifar_resnet8"), path, preprocessing=preprocessing)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _verify_is_a_command() -> None:
+    commands.add_command(verify)
+
+
+def test_a_checkpoint_is_exported_and_verified(run: Run, checkpoint: Path) -> None:
+    exported = run("export", checkpoint, *SMALL, "--precision", "fp16", "--outputs", "probabilities, attention")
+    assert exported.code == 0, exported.err
+    assert "model.onnx: fp16 by onnxruntime (CPUExecutionProvider)" in exported.out
+    assert exported.out.rstrip().endswith("passed")
+    assert InferenceSession(checkpoint.with_suffix(".onnx")).metadata.outputs == ("probabilities", "attention")
+    verified = run("verify", checkpoint.with_suffix(".onnx"), "--against", checkpoint)
+    assert verified.code == 0, verified.err
+    assert verified.out == exported.out
+
+
+def test_a_file_of_another_network_fails_to_verify(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    assert run("export", checkpoint, *SMALL, "--out", "files/first.onnx").code == 0
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(create_model("abn_cifar_resnet8"), other)
+    verified = run("verify", "files/first.onnx", "--against", other)
+    assert verified.code == 2
+    assert "FAILED" in verified.out
+    assert "is not the network it came from" in verified.err
+    assert json.loads(Path("files/first.onnx.proof.json").read_text())["passed"] is False
+
+
+def test_a_file_that_fails_its_proof_is_rejected(run: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("abn_fast.export.proof.proof").export.proof.proof.TOLERANCES, "fp32", 0.0)
+    exported = run("export", checkpoint, *SMALL)
+    assert exported.code == 2
+    assert "FAILED" in exported.out
+    assert exported.err.count("\n") == 1
+    assert not checkpoint.with_suffix(".onnx").exists()
+    assert Path(f"{checkpoint.with_suffix('.onnx')}.rejected").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--format", "tflite"), "format='tflite'; expected one of 'onnx'"),
+        (("--precision", "fp8"), "precision='fp8'; expected one of 'fp32', 'fp16', 'bf16'"),
+        (("--precision", "half"), "precision='half'; expected one of 'fp32'"),
+        (("--outputs", "logits,map"), "no output 'map'"),
+        (("--batch", "8:1"), "batch '8:1': expected N or LOWEST:BEST:HIGHEST"),
+        (("--size", "big"), "size 'big': expected SIDE"),
+        (("--images", "nowhere"), "images 'nowhere': no such folder"),
+    ],
+)
+def test_bad_options_are_told_in_one_line(run: Run, checkpoint: Path, options: tuple[str, str], message: str) -> None:
+    refused = run("export", checkpoint, *SMALL, *options)
+    assert refused.code == 2
+    assert message in refused.err
+    assert refused.err.count("\n") == 1
+    assert not list(checkpoint.parent.glob("*.onnx*"))
+
+
+def test_without_preprocessing_the_size_is_asked_for(run: Run, tmp_path: Path) -> None:
+    save_checkpoint(create_model("abn_cifar_resnet8"), tmp_path / "bare.safetensors")
+    refused = run("export", tmp_path / "bare.safetensors")
+    assert refused.code == 2
+    assert "give --size" in refused.err
