@@ -1,25 +1,63 @@
+from pathlib import Path
+
 import click
 
 
 @click.command()
 @click.argument("checkpoint", type=click.Path())
-@click.option("--out", type=click.Path(), help="ONNX file; by default beside the checkpoint.")
-@click.option("--size", type=int, nargs=2, metavar="HEIGHT WIDTH", help="By default the checkpoint's image size.")
-def export(checkpoint: str, out: str | None, size: tuple[int, int] | None) -> None:
-    """Write CHECKPOINT as ONNX (logits and attention map, any batch and image size) and prove it with ONNX Runtime."""
-    from pathlib import Path
+@click.option("--format", "format_name", default="onnx", show_default=True, help="onnx, or another of those installed.")
+@click.option("--precision", default="fp32", show_default=True, help="fp32, fp16 or bf16 in ONNX.")
+@click.option(
+    "--outputs",
+    help="Any of logits, attention, attention_logits, class_evidence, probabilities, attention_upsampled, separated "
+    "by commas.  [default: logits,attention]",
+)
+@click.option("--batch", default="1:8:64", show_default=True, help="N, or LOWEST:BEST:HIGHEST.")
+@click.option("--size", help="SIDE or HEIGHTxWIDTH, or three of them: 128:224:512.  [default: around the checkpoint's]")
+@click.option(
+    "--gate",
+    default="standard",
+    show_default=True,
+    help="standard: operators that all runtimes have; function: one node abn_fast::attention_gate for plugins.",
+)
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of photographs to compare on.")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write; by default beside the checkpoint.")
+def export(
+    checkpoint: str,
+    format_name: str,
+    precision: str,
+    outputs: str | None,
+    batch: str,
+    size: str | None,
+    gate: str,
+    images: Path | None,
+    out: Path | None,
+) -> None:
+    """Write CHECKPOINT as a file for deployment and prove that it is the same network.
 
+    The proof's table is printed and kept beside the file as NAME.proof.json. A file that failed is kept as
+    NAME.rejected, and the exit code is not 0.
+    """
+    from abn_fast._checks import checked_choice
     from abn_fast._errors import AbnFastError
     from abn_fast.checkpoints import read_checkpoint
-    from abn_fast.export import export_onnx
+    from abn_fast.export import BatchRange, ProofFailedError, SizeRange
+    from abn_fast.export.formats import FORMATS, PRECISIONS, ExportRequest, export_checkpoint
 
+    chosen = FORMATS[checked_choice("format", format_name, FORMATS)]
+    checked_choice("precision", precision, PRECISIONS)
+    batches, sizes = BatchRange.parse(batch), None if size is None else SizeRange.parse(size)
     loaded = read_checkpoint(checkpoint)
-    if size is None:
+    if sizes is None:
         if loaded.preprocessing is None:
-            raise AbnFastError(f"{checkpoint} does not state an image size: give --size HEIGHT WIDTH")
-        size = loaded.preprocessing.image_size
-    path = Path(out) if out else Path(checkpoint).with_suffix(".onnx")
-    parity = export_onnx(loaded.model, path, size)
-    click.echo(f"{path}: largest difference to torch, as a share of each output's largest value")
-    for name, difference in parity.items():
-        click.echo(f"  {name:10} {difference:.1e}")
+            raise AbnFastError(f"{checkpoint} does not state an image size: give --size")
+        sizes = SizeRange.around(loaded.preprocessing.image_size)
+    names = None if outputs is None else tuple(name.strip() for name in outputs.split(","))
+    request = ExportRequest(sizes, batches, precision, names, gate, images)
+    path = out or Path(checkpoint).with_suffix(chosen.suffix)
+    try:
+        proof = export_checkpoint(loaded, path, format_name, request)
+    except ProofFailedError as error:
+        click.echo(error.proof.table())
+        raise
+    click.echo(proof.table())

@@ -44,8 +44,6 @@ def create_model(name: str, *, gate: Gate | None = None, task_chunk: int | None 
     multi_task, single_name = name.startswith(MULTI_TASK_PREFIX), name.removeprefix(MULTI_TASK_PREFIX)
     plain_name = single_name.removeprefix(ABN_PREFIX)
     plain = plain_name == single_name
-    if plain and gate is not None:
-        raise AbnFastError(f"{name} is a plain classifier and has no gate={gate!r}; {ABN_PREFIX}{plain_name} has")
     if task_chunk is not None and (plain or not multi_task):
         raise AbnFastError(
             f"{name} takes no task_chunk={task_chunk!r}; {MULTI_TASK_PREFIX}{ABN_PREFIX}{plain_name} does"
@@ -56,6 +54,8 @@ def create_model(name: str, *, gate: Gate | None = None, task_chunk: int | None 
                 f"{name}: a multi-task network needs one of this library's own families: abn-fast models"
             )
         return create_from_library(name, gate=gate, **arguments)
+    if plain and gate is not None:
+        raise AbnFastError(f"{name} is a plain classifier and has no gate={gate!r}; {ABN_PREFIX}{plain_name} has")
     backbone = _build_backbone(name, plain_name, arguments)
     chosen: dict[str, Any] = {"num_classes": backbone.num_classes}
     network: Network

@@ -39,13 +39,15 @@ def class_evidence_affine(z: Tensor, scale: Tensor, shift: Tensor, map_weight: T
     """
     check_evidence(z, {"scale": scale, "shift": shift}, map_weight)
     if uses_triton(z):
-        pooled, score = _ops.class_evidence_affine(z, scale, shift, map_weight)
-        return ClassEvidence(pooled, _in_dtype_of_convolutions(score))
+        return ClassEvidence(*_ops.class_evidence_affine(z, scale, shift, map_weight, _dtype_of_score(z)))
     return reference.class_evidence_affine(z, scale, shift, map_weight)
 
 
 def class_evidence_log_map(z: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[ClassEvidence, Statistics]:
-    """`class_evidence` of the SE-ResNet variant, whose score is its map: M = sum_k log(1 + a_k)."""
+    """`class_evidence` of the SE-ResNet variant, whose score is its map: M = sum_k log(1 + a_k).
+
+    The map has the dtype of z, under a GPU's autocast float32.
+    """
     check_evidence(z, {"weight": weight, "bias": bias}, None)
     check_has_statistics(z)
     if uses_triton(z):
@@ -54,21 +56,28 @@ def class_evidence_log_map(z: Tensor, weight: Tensor, bias: Tensor, eps: float) 
 
 
 def class_evidence_log_map_affine(z: Tensor, scale: Tensor, shift: Tensor) -> ClassEvidence:
-    """`class_evidence_log_map` for statistics that are known: a = relu(scale * z + shift)."""
+    """`class_evidence_log_map` for statistics that are known: a = relu(scale * z + shift), scale and shift [K]."""
     check_evidence(z, {"scale": scale, "shift": shift}, None)
     if uses_triton(z):
-        return ClassEvidence(*_ops.class_evidence_affine(z, scale, shift, None))
+        return ClassEvidence(*_ops.class_evidence_affine(z, scale, shift, None, _dtype_of_log_map(z)))
     return reference.class_evidence_log_map_affine(z, scale, shift)
 
 
 def _batch(
     z: Tensor, weight: Tensor, bias: Tensor, map_weight: Tensor | None, eps: float
 ) -> tuple[ClassEvidence, Statistics]:
-    pooled, score, vectors = _ops.class_evidence(z, weight, bias, map_weight, eps)
+    score_dtype = _dtype_of_log_map(z) if map_weight is None else _dtype_of_score(z)
+    pooled, score, vectors = _ops.class_evidence(z, weight, bias, map_weight, eps, score_dtype)
     mean, var, *_ = vectors.detach().unbind()
-    score = score if map_weight is None else _in_dtype_of_convolutions(score)
     return ClassEvidence(pooled, score), Statistics(mean, var)
 
 
-def _in_dtype_of_convolutions(score: Tensor) -> Tensor:
-    return score if score.dtype == torch.float64 else score.to(reference.compute_dtype(score))
+def _dtype_of_score(z: Tensor) -> torch.dtype:
+    """That of a convolution."""
+    return z.dtype if z.dtype == torch.float64 else reference.compute_dtype(z)
+
+
+def _dtype_of_log_map(z: Tensor) -> torch.dtype:
+    """That of torch.log1p: on a GPU autocast computes it in float32."""
+    autocast = z.is_cuda and torch.is_autocast_enabled("cuda")
+    return reference.accumulator(z.dtype) if autocast else z.dtype

@@ -10,6 +10,7 @@ from torch import Tensor
 from abn_fast.kernels._dispatch import INTERPRETED
 from abn_fast.kernels._layout import empty_like, memory_format
 from abn_fast.kernels._runtime import accumulator, launch
+from abn_fast.kernels._tuning import architecture
 from abn_fast.kernels.class_evidence import _triton
 from abn_fast.kernels.class_evidence._plan import Plan, make_groups, make_plan, takes_one_pass
 
@@ -69,7 +70,9 @@ def statistics(z: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     return vectors
 
 
-def apply(z: Tensor, scale: Tensor, shift: Tensor, map_weight: Tensor | None) -> tuple[Tensor, Tensor]:
+def apply(
+    z: Tensor, scale: Tensor, shift: Tensor, map_weight: Tensor | None, score_dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """GAP(a) and the score."""
     z = z.contiguous(memory_format=memory_format(z))
     batch, classes, height, width = z.shape
@@ -95,7 +98,7 @@ def apply(z: Tensor, scale: Tensor, shift: Tensor, map_weight: Tensor | None) ->
         **_constants(plan, z),
         ACC=acc,
     )
-    score = z.new_empty((batch, 1, height, width))
+    score = z.new_empty((batch, 1, height, width), dtype=score_dtype)
     scores = batch * triton.cdiv(height * width, _FINISH_BLOCK)
     launch(
         _triton.finish_kernel,
@@ -204,10 +207,15 @@ def _constants(plan: Plan, z: Tensor) -> dict[str, Any]:
         "TILE": plan.tile,
         "ALONG_CLASSES": plan.along_classes,
         "OPERAND": _OPERANDS[z.dtype],
-        "PRECISION": "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
+        "PRECISION": _precision(z),
         "num_warps": plan.warps,
         "num_stages": 1,
     }
+
+
+def _precision(z: Tensor) -> str:
+    allowed = z.dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return "tf32" if allowed and architecture(z.device).startswith("sm_") else "ieee"
 
 
 def _taps(map_weight: Tensor | None) -> int:

@@ -17,14 +17,14 @@ from abn_fast.kernels.class_evidence._gradients import class_evidence_gradients
 
 @torch.library.custom_op("abn_fast::class_evidence", mutates_args=())
 def class_evidence(
-    z: Tensor, weight: Tensor, bias: Tensor, map_weight: Tensor | None, eps: float
+    z: Tensor, weight: Tensor, bias: Tensor, map_weight: Tensor | None, eps: float, score_dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     """GAP(a), the score, and [5, K]: mean, variance, 1 / deviation, scale and shift."""
     if runs_triton(z):
         from abn_fast.kernels.class_evidence import _launch
 
         vectors = _launch.statistics(z, weight, bias, eps)
-        return *_launch.apply(z, vectors[3], vectors[4], map_weight), vectors
+        return *_launch.apply(z, vectors[3], vectors[4], map_weight, score_dtype), vectors
     if map_weight is None:
         evidence, (mean, var) = reference.class_evidence_log_map(z, weight, bias, eps)
     else:
@@ -32,30 +32,36 @@ def class_evidence(
     inverse = torch.rsqrt(var + eps)
     scale = weight.to(var.dtype) * inverse
     vectors = torch.stack([mean, var, inverse, scale, bias.to(var.dtype) - scale * mean])
-    return evidence.pooled.contiguous(), evidence.score.contiguous(), vectors
+    return *_outputs(evidence, score_dtype), vectors
 
 
 @class_evidence.register_fake
-def _(z: Tensor, weight: Tensor, bias: Tensor, map_weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    return *_empty(z), z.new_empty((5, z.shape[1]), dtype=reference.accumulator(z.dtype))
+def _(
+    z: Tensor, weight: Tensor, bias: Tensor, map_weight: Tensor | None, eps: float, score_dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    return *_empty(z, score_dtype), z.new_empty((5, z.shape[1]), dtype=reference.accumulator(z.dtype))
 
 
 @torch.library.custom_op("abn_fast::class_evidence_affine", mutates_args=())
-def class_evidence_affine(z: Tensor, scale: Tensor, shift: Tensor, map_weight: Tensor | None) -> tuple[Tensor, Tensor]:
+def class_evidence_affine(
+    z: Tensor, scale: Tensor, shift: Tensor, map_weight: Tensor | None, score_dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     if runs_triton(z):
         from abn_fast.kernels.class_evidence import _launch
 
-        return _launch.apply(z, scale, shift, map_weight)
+        return _launch.apply(z, scale, shift, map_weight, score_dtype)
     if map_weight is None:
         evidence = reference.class_evidence_log_map_affine(z, scale, shift)
     else:
         evidence = reference.class_evidence_affine(z, scale, shift, map_weight)
-    return evidence.pooled.contiguous(), evidence.score.contiguous()
+    return _outputs(evidence, score_dtype)
 
 
 @class_evidence_affine.register_fake
-def _(z: Tensor, scale: Tensor, shift: Tensor, map_weight: Tensor | None) -> tuple[Tensor, Tensor]:
-    return _empty(z)
+def _(
+    z: Tensor, scale: Tensor, shift: Tensor, map_weight: Tensor | None, score_dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    return _empty(z, score_dtype)
 
 
 @torch.library.custom_op("abn_fast::class_evidence_backward", mutates_args=())
@@ -94,20 +100,24 @@ def _(
     return empty_like(z), scale.new_empty(scale.shape), shift.new_empty(shift.shape), d_map_weight
 
 
-def _empty(z: Tensor) -> tuple[Tensor, Tensor]:
+def _outputs(evidence: reference.ClassEvidence, score_dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return evidence.pooled.contiguous(), evidence.score.to(score_dtype).contiguous()
+
+
+def _empty(z: Tensor, score_dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     batch, classes, height, width = z.shape
-    return z.new_empty((batch, classes)), z.new_empty((batch, 1, height, width))
+    return z.new_empty((batch, classes)), z.new_empty((batch, 1, height, width), dtype=score_dtype)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    z, weight, bias, map_weight, _ = inputs
+    z, weight, bias, map_weight, *_ = inputs
     ctx.save_for_backward(z, map_weight, output[2])
     ctx.dtypes = weight.dtype, bias.dtype
     ctx.set_materialize_grads(False)
 
 
 def _save_affine(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs)
+    ctx.save_for_backward(*inputs[:4])
     ctx.set_materialize_grads(False)
 
 
@@ -116,11 +126,11 @@ def _gradients(ctx: Any, d_pooled: Tensor | None, d_score: Tensor | None, _: Any
     mean, _, inverse, scale, shift = vectors.unbind()
     d_z, d_weight, d_bias, d_map_weight = _backward(d_pooled, d_score, z, scale, shift, map_weight, mean, inverse)
     weight_dtype, bias_dtype = ctx.dtypes
-    return d_z, d_weight.to(weight_dtype), d_bias.to(bias_dtype), d_map_weight, None
+    return d_z, d_weight.to(weight_dtype), d_bias.to(bias_dtype), d_map_weight, None, None
 
 
 def _affine_gradients(ctx: Any, d_pooled: Tensor | None, d_score: Tensor | None) -> tuple[Any, ...]:
-    return _backward(d_pooled, d_score, *ctx.saved_tensors, None, None)
+    return *_backward(d_pooled, d_score, *ctx.saved_tensors, None, None), None
 
 
 def _backward(d_pooled: Tensor | None, d_score: Tensor | None, z: Tensor, *rest: Tensor | None) -> tuple[Any, ...]:

@@ -402,7 +402,7 @@ def _score_gradient(
 def _store_sums(
     first,
     second,
-    d_pooled,
+    pool,
     scale,
     shift,
     centre,
@@ -411,7 +411,6 @@ def _store_sums(
     k,
     DTYPE: tl.constexpr,
     K: tl.constexpr,
-    PIXELS: tl.constexpr,
     ACC: tl.constexpr,
 ):
     if map_weight is None:
@@ -425,7 +424,6 @@ def _store_sums(
             base += slope * mean
             if DTYPE.primitive_bitwidth <= 16:  # z itself has no rounding in 16 bits, z - mean has
                 second -= first * mean[:, None]
-        pool = _vector(d_pooled, k, K, ACC) * (1.0 / PIXELS)
         weights = tl.where(t == 9, pool[:, None], tl.trans(_weights(map_weight, k, K, DTYPE, ACC)).to(ACC))
         tl.store(sums + k, tl.sum(weights * first, 1), mask=k < K)
         tl.store(sums + K + k, tl.sum(weights * second, 1), mask=k < K)
@@ -476,6 +474,8 @@ def backward_kernel(
         first, second = tl.zeros((BLOCK_K, 16), ACC), tl.zeros((BLOCK_K, 16), ACC)
     if ALONG_CLASSES:
         d_s = _score_gradient(d_score, map_weight, n, band, H, W, BLOCK_P, TILE, HALO, OPERAND, ACC)
+    else:
+        pool = _vector(d_pooled, split * BLOCK_K + tl.arange(0, BLOCK_K), K, ACC) * (1.0 / (H * W))
     for step in range(steps):
         block = split * steps + step if ALONG_CLASSES else split
         tile = band if ALONG_CLASSES else band * steps + step
@@ -484,15 +484,16 @@ def backward_kernel(
         value = tl.load(z + start + offset, mask=mask, other=0.0).to(ACC)
         slope = _vector(scale, k, K, ACC)[:, None]
         line = value * slope + _vector(shift, k, K, ACC)[:, None]
-        if not ALONG_CLASSES:
+        if ALONG_CLASSES:
+            pool = _vector(d_pooled, k, K, ACC) * (1.0 / (H * W))
+        else:
             d_s = _score_gradient(d_score, map_weight, n, tile, H, W, BLOCK_P, TILE, HALO, OPERAND, ACC)
         if d_z is not None or map_weight is None:
-            pool = (_vector(d_pooled, k, K, ACC) * (1.0 / (H * W)))[:, None]
             if map_weight is None:
-                d_a = pool + d_s[None, :] / (1.0 + line)
+                d_a = pool[:, None] + d_s[None, :] / (1.0 + line)
             else:
                 weights = tl.trans(_weights(map_weight, k, K, dtype, ACC).to(OPERAND))
-                d_a = pool + tl.zeros((BLOCK_K, BLOCK_P), ACC)
+                d_a = pool[:, None] + tl.zeros((BLOCK_K, BLOCK_P), ACC)
                 d_a = tl.dot(weights, d_s, d_a, input_precision=PRECISION, out_dtype=ACC)
             d_a = tl.where(line <= 0.0, 0.0, d_a)
         if sums is not None:
@@ -506,7 +507,7 @@ def backward_kernel(
                 part = tl.dot(active.to(OPERAND), tl.trans(d_s), input_precision=PRECISION, out_dtype=ACC)
                 other = tl.dot(inner, tl.trans(d_s), input_precision=PRECISION, out_dtype=ACC)
             if ALONG_CLASSES:
-                _store_sums(part, other, d_pooled, scale, shift, centre, map_weight, sums, k, dtype, K, H * W, ACC)
+                _store_sums(part, other, pool, scale, shift, centre, map_weight, sums, k, dtype, K, ACC)
             else:
                 first += part
                 second += other
@@ -517,7 +518,7 @@ def backward_kernel(
             tl.store(d_z + start + offset, d_a, mask=mask)
     if sums is not None and not ALONG_CLASSES:
         k = split * BLOCK_K + tl.arange(0, BLOCK_K)
-        _store_sums(first, second, d_pooled, scale, shift, centre, map_weight, sums, k, dtype, K, H * W, ACC)
+        _store_sums(first, second, pool, scale, shift, centre, map_weight, sums, k, dtype, K, ACC)
 
 
 @triton.jit

@@ -83,7 +83,9 @@ def pool_kernel(
     out = n * C + c
     if NORM:
         x_sum, count = over_pixels(sum_x), over_pixels(number)
-        tl.store(pooled + out, (scale * x_sum + shift * count) * (1.0 / P), mask=inside)
+        positive = scale * x_sum + shift * count
+        positive = tl.where(positive <= 0.0, 0.0, positive)  # where the two cancel
+        tl.store(pooled + out, positive * (1.0 / P), mask=inside)
     else:
         tl.store(pooled + out, over_pixels(total) * (1.0 / P), mask=inside)
     if SAVES:

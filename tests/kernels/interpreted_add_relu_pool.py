@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+import triton.language as tl
 from torch import Tensor
 from torch.autograd import gradcheck
 
 from abn_fast import kernels
 from abn_fast.kernels import reference
+from abn_fast.kernels.add_relu_pool import _triton
 from abn_fast.proofs.traffic import Traffic
+from tests.kernels._addresses import largest_elements
 from tests.kernels._interpreted import (  # noqa: F401 - pytest finds fixtures by name
     DTYPES,
     FORMATS,
@@ -18,7 +21,8 @@ from tests.kernels._interpreted import (  # noqa: F401 - pytest finds fixtures b
     results,
 )
 
-SHAPES = [(2, 3, 1, 1), (3, 5, 5, 7), (2, 18, 7, 7), (2, 6, 14, 14), (1, 4, 3, 37), (1, 2, 30, 40)]
+SHAPES = [(2, 3, 1, 1), (3, 5, 5, 7), (1, 4, 3, 37)]
+LARGER = [(2, 18, 7, 7), (2, 6, 14, 14), (1, 2, 30, 40)]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +39,9 @@ def make_inputs(
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    "shape", [*SHAPES, *(pytest.param(shape, marks=pytest.mark.slow) for shape in LARGER)], ids=str
+)
 def test_results_and_gradients_are_those_of_the_definition(
     shape: tuple[int, ...], memory_format: torch.memory_format, dtype: torch.dtype
 ) -> None:
@@ -47,7 +53,7 @@ def test_results_and_gradients_are_those_of_the_definition(
 
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 def test_gradients_are_the_differences_of_the_outputs(memory_format: torch.memory_format) -> None:
-    assert gradcheck(kernels.add_relu_pool, make_inputs((2, 2, 2, 3), torch.float64, memory_format))
+    assert gradcheck(kernels.add_relu_pool, make_inputs((2, 2, 1, 2), torch.float64, memory_format))
 
 
 @pytest.mark.parametrize("both", [False, True], ids=["residual", "both"])
@@ -107,3 +113,32 @@ def test_traffic_is_at_most_1_05_of_the_floor_and_uses_its_sectors(memory_format
         assert traffic.sector_use >= 0.9
         assert traffic.programs is not None
         assert traffic.programs >= 128
+
+
+# N - 1, C, H * W
+BEYOND = [(5, 2**15, 2**15), (1, 2**17, 2**15), (2**18, 16, 2**14), (2**20, 2**12, 1)]
+
+
+@pytest.mark.parametrize(("n", "channels", "pixels"), BEYOND)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_addresses_beyond_2_to_the_31_do_not_wrap(channels_last: bool, n: int, channels: int, pixels: int) -> None:
+    block_c, block_p = 16, min(pixels, 1024)
+    blocks = channels // block_c
+    constants = {
+        "C": channels,
+        "P": pixels,
+        "BLOCK_C": block_c,
+        "BLOCK_P": block_p,
+        "W": 1 if channels_last else min(pixels, 32),
+        "BLOCKS": blocks,
+        "CHUNKS": pixels // block_p,
+        "LAST": channels_last,
+        "ACC": tl.float32,
+    }
+    last_program, last = (n + 1) * blocks - 1, (n + 1) * channels * pixels - 1
+    pool = dict.fromkeys(["x", "residual", "pooled"], torch.float16)
+    largest = largest_elements(_triton.pool_kernel, [last_program], pool, **constants)
+    assert largest == {"x": last, "residual": last, "pooled": (n + 1) * channels - 1}
+    gradient = dict.fromkeys(["d_pooled", "x", "residual", "d_sum"], torch.float16)
+    largest = largest_elements(_triton.gradient_kernel, [last_program], gradient, **constants)
+    assert largest == {"d_pooled": (n + 1) * channels - 1, "x": last, "residual": last, "d_sum": last}

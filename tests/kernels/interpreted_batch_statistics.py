@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import pytest
 import torch
+import triton.language as tl
 from torch import Tensor
 from torch.autograd import gradcheck
 
 from abn_fast import kernels
 from abn_fast.kernels import reference
-from abn_fast.kernels.batch_statistics import _launch, _plan
+from abn_fast.kernels.batch_statistics import _launch, _plan, _triton
 from abn_fast.proofs.traffic import Traffic
+from tests.kernels._addresses import largest_elements
 from tests.kernels._interpreted import (  # noqa: F401 - pytest finds fixtures by name
     DTYPES,
     FORMATS,
@@ -23,7 +26,8 @@ from tests.kernels._interpreted import (  # noqa: F401 - pytest finds fixtures b
     results,
 )
 
-SHAPES = [(2, 3, 1, 1), (1, 2, 1, 2), (3, 5, 5, 7), (2, 18, 7, 7), (3, 6, 14, 14), (1, 4, 3, 37), (1, 2, 30, 40)]
+SHAPES = [(1, 2, 1, 2), (3, 5, 5, 7)]
+LARGER = [(2, 3, 1, 1), (2, 18, 7, 7), (3, 6, 14, 14), (1, 4, 3, 37), (1, 2, 30, 40)]
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +45,9 @@ def statistics_of(module: Any) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    "shape", [*SHAPES, *(pytest.param(shape, marks=pytest.mark.slow) for shape in LARGER)], ids=str
+)
 def test_statistics_and_gradients_are_those_of_the_definition(
     shape: tuple[int, ...], memory_format: torch.memory_format, dtype: torch.dtype
 ) -> None:
@@ -54,15 +60,21 @@ def test_statistics_and_gradients_are_those_of_the_definition(
 
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 def test_gradients_are_the_differences_of_the_outputs(memory_format: torch.memory_format) -> None:
-    x = make_input((2, 3, 2, 2), torch.float64, memory_format)
-    assert gradcheck(statistics_of(kernels), x)
-    assert gradcheck(lambda x: kernels.batch_statistics(x).mean, x)
-    assert gradcheck(lambda x: kernels.batch_statistics(x).var, x)
+    assert gradcheck(statistics_of(kernels), make_input((2, 2, 1, 2), torch.float64, memory_format))
+
+
+@pytest.mark.parametrize("used", ["mean", "var"])
+def test_one_statistic_alone_has_a_gradient(used: str) -> None:
+    x = make_input((3, 2, 2, 2), torch.float64, torch.contiguous_format)
+    select = attrgetter(used)
+    ours = results(lambda x: select(kernels.batch_statistics(x)), [x])
+    expected = results(lambda x: select(reference.batch_statistics(x)), [x])
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 def test_a_mean_far_above_the_deviation_does_not_cancel_the_variance(memory_format: torch.memory_format) -> None:
-    x = (torch.randn(4, 3, 16, 16) * 0.1 + 300).contiguous(memory_format=memory_format)
+    x = (torch.randn(4, 3, 8, 8) * 0.1 + 300).contiguous(memory_format=memory_format)
     expected = x.double().var((0, 2, 3), correction=0)
     torch.testing.assert_close(kernels.batch_statistics(x).var.double(), expected, rtol=1e-4, atol=0)
 
@@ -128,12 +140,18 @@ def test_a_second_derivative_is_refused() -> None:
         d_x.sum().backward()
 
 
-@pytest.mark.parametrize("memory_format", FORMATS, ids=str)
-@pytest.mark.parametrize(("dtype", "channels", "size"), [(torch.float16, 256, 16), (torch.float32, 100, 16)], ids=str)
-def test_traffic_is_that_of_the_floor(
-    dtype: torch.dtype, channels: int, size: int, memory_format: torch.memory_format
-) -> None:
-    x = torch.zeros(32, channels, size, size, dtype=dtype).contiguous(memory_format=memory_format).requires_grad_()
+@pytest.mark.parametrize(
+    ("memory_format", "dtype", "channels"),
+    [
+        (torch.contiguous_format, torch.float16, 256),
+        pytest.param(torch.channels_last, torch.float16, 256, marks=pytest.mark.slow),
+        (torch.contiguous_format, torch.float32, 100),
+        (torch.channels_last, torch.float32, 100),
+    ],
+    ids=str,
+)
+def test_traffic_is_that_of_the_floor(memory_format: torch.memory_format, dtype: torch.dtype, channels: int) -> None:
+    x = torch.zeros(32, channels, 16, 16, dtype=dtype).contiguous(memory_format=memory_format).requires_grad_()
     with Traffic(images=32) as forward:
         mean, var = kernels.batch_statistics(x)
     with Traffic(images=32) as backward:
@@ -146,3 +164,33 @@ def test_traffic_is_that_of_the_floor(
         assert traffic.sector_use >= 0.9
         assert traffic.programs is not None
         assert traffic.programs >= 128
+
+
+@pytest.mark.parametrize(("n", "channels", "pixels"), [(5, 2**15, 2**15), (1, 2**17, 2**15), (2**18, 16, 2**14)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_addresses_beyond_2_to_the_31_do_not_wrap(channels_last: bool, n: int, channels: int, pixels: int) -> None:
+    images, block_c, block_p, steps = n + 1, 16, 512, 2
+    values, blocks = images * pixels, channels // block_c
+    total = values // block_p
+    last_program = blocks * -(-total // steps) - 1
+    divided = {"values": values, "total": total, "steps": steps}
+    constants = {
+        "C": channels,
+        "P": pixels,
+        "BLOCK_C": block_c,
+        "BLOCK_P": block_p,
+        "W": 1 if channels_last else 32,
+        "BLOCKS": blocks,
+        "CHUNKS": 1 if channels_last else pixels // block_p,
+        "LAST": channels_last,
+        "ACC": tl.float32,
+    }
+    features, vector = torch.float16, torch.float32
+    last = images * channels * pixels - 1
+    partial = {"x": features, "partials": vector, **divided}
+    largest = largest_elements(_triton.partial_kernel, [last_program], partial, **constants)
+    assert largest == {"x": last, "partials": total // steps * 2 * channels - 1}
+    gradient = {"x": features, "mean": vector, "d_mean": vector, "d_var": vector, "d_x": features, **divided}
+    largest = largest_elements(_triton.gradient_kernel, [last_program], gradient, **constants)
+    assert largest["x"] == largest["d_x"] == last
+    assert largest["mean"] == largest["d_mean"] == largest["d_var"] == channels - 1

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+import triton.language as tl
 from torch import Tensor
 from torch.autograd import gradcheck
 
 from abn_fast import kernels
 from abn_fast.kernels import reference
-from abn_fast.kernels.norm_relu_pool import _launch, _plan
+from abn_fast.kernels.norm_relu_pool import _launch, _plan, _triton
 from abn_fast.proofs.traffic import Traffic
+from tests.kernels._addresses import largest_elements
 from tests.kernels._interpreted import (  # noqa: F401 - pytest finds fixtures by name
     DTYPES,
     FORMATS,
@@ -25,7 +27,8 @@ from tests.kernels._interpreted import (  # noqa: F401 - pytest finds fixtures b
 )
 
 EPS = 1e-5
-SHAPES = [(2, 3, 1, 1), (1, 2, 1, 2), (3, 5, 5, 7), (2, 18, 7, 7), (2, 6, 14, 14), (1, 4, 3, 37), (2, 2, 30, 40)]
+SHAPES = [(2, 3, 1, 1), (3, 5, 5, 7)]
+LARGER = [(1, 2, 1, 2), (2, 18, 7, 7), (2, 6, 14, 14), (1, 4, 3, 37), (2, 2, 30, 40)]
 Call = Callable[..., Any]
 
 
@@ -52,7 +55,9 @@ def make_inputs(
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    "shape", [*SHAPES, *(pytest.param(shape, marks=pytest.mark.slow) for shape in LARGER)], ids=str
+)
 def test_results_and_gradients_are_those_of_the_definition(
     shape: tuple[int, ...], memory_format: torch.memory_format, dtype: torch.dtype
 ) -> None:
@@ -65,28 +70,25 @@ def test_results_and_gradients_are_those_of_the_definition(
 
 
 def largest(form: str, inputs: tuple[Tensor, ...], truth: list[Tensor]) -> list[Tensor | None]:
-    """Of the gradients: terms that cancel, by their magnitudes."""
-    x, scale, shift = (each.detach() for each in exact(inputs))
-    if form == "batch":
-        var, mean = torch.var_mean(x, (0, 2, 3), correction=0, keepdim=True)
-        r = (var + EPS).rsqrt()
-        x, scale_x = (x - mean) * r, scale * r.flatten()
-    else:
-        scale_x = scale
-    active = x * scale[:, None, None] + shift[:, None, None] > 0
+    """The magnitudes of what cancels: of a sum's terms, and of the two terms of x - mean."""
+    x, weight, bias = (each.detach()[..., None, None] if each.ndim == 1 else each.detach() for each in exact(inputs))
+    var, mean = torch.var_mean(x, (0, 2, 3), correction=0, keepdim=True)
+    r = (var + EPS).rsqrt()
+    value, size = ((x - mean) * r, (x.abs() + mean.abs()) * r) if form == "batch" else (x, x.abs())
+    active = value * weight + bias > 0
     projection = torch.randn(truth[0].shape, generator=torch.Generator().manual_seed(1)).double()
-    d_active = active * projection[..., None, None] / active[0, 0].numel()
-    d_scale, d_shift = ((d_active * each).abs().sum((0, 2, 3)) for each in (x, torch.ones_like(x)))
-    n = x.numel() / len(scale)
-    d_x = (d_active.abs() + (d_shift + d_scale * x.abs().amax((0, 2, 3)))[:, None, None] / n) * scale_x.abs()[
-        :, None, None
-    ]
-    return [None, d_x.max(), d_scale.max(), d_shift.max()]
+    d_active = active * projection.abs()[..., None, None] / active[0, 0].numel()
+    d_weight, d_bias = ((d_active * each).sum((0, 2, 3), keepdim=True) for each in (size, torch.ones_like(size)))
+    d_x = d_active * weight.abs()
+    if form == "batch":
+        d_x = (d_x + (d_bias + d_weight * size) * weight.abs() * weight.numel() / x.numel()) * r
+    pooled = (active * (size * weight.abs() + bias.abs())).mean((2, 3))
+    return [pooled.max(), d_x.max(), d_weight.max(), d_bias.max()]
 
 
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 def test_gradients_are_the_differences_of_the_outputs(memory_format: torch.memory_format) -> None:
-    inputs = make_inputs((2, 2, 2, 3), torch.float64, memory_format)
+    inputs = make_inputs((2, 2, 1, 2), torch.float64, memory_format)
     for call in calls(kernels).values():
         assert gradcheck(call, inputs)
 
@@ -154,6 +156,14 @@ def test_without_gradients_the_result_is_the_same_and_nothing_is_saved(memory_fo
     assert statistics.mean.shape == (6,)
 
 
+@pytest.mark.parametrize("form", ["batch", "affine"])
+def test_what_is_never_active_is_zero_without_a_sign(form: str) -> None:
+    x, weight, _ = make_inputs((2, 3, 2, 2), torch.float32)
+    pooled = calls(kernels)[form](x, weight, torch.full((3,), -100.0))
+    assert torch.equal(pooled, torch.zeros(2, 3))
+    assert not pooled.signbit().any()
+
+
 @pytest.mark.parametrize("trains", [False, True])
 def test_a_nan_reaches_the_result(trains: bool) -> None:
     x = torch.zeros(2, 3, 2, 2)
@@ -185,8 +195,16 @@ def test_a_second_derivative_is_refused() -> None:
             d_x.sum().backward()
 
 
-@pytest.mark.parametrize("memory_format", FORMATS, ids=str)
-@pytest.mark.parametrize("form", ["batch", "affine"])
+@pytest.mark.parametrize(
+    ("form", "memory_format"),
+    [
+        ("batch", torch.contiguous_format),
+        pytest.param("batch", torch.channels_last, marks=pytest.mark.slow),
+        ("affine", torch.contiguous_format),
+        ("affine", torch.channels_last),
+    ],
+    ids=str,
+)
 def test_traffic_is_at_most_1_05_of_the_floor_and_uses_its_sectors(
     form: str, memory_format: torch.memory_format
 ) -> None:
@@ -204,3 +222,61 @@ def test_traffic_is_at_most_1_05_of_the_floor_and_uses_its_sectors(
         assert traffic.sector_use >= 0.9
         assert traffic.programs is not None
         assert traffic.programs >= 128
+
+
+# N - 1, C, H * W
+BEYOND = [(5, 2**15, 2**15), (1, 2**17, 2**15), (2**18, 16, 2**14), (2**20, 2**12, 1)]
+
+
+@pytest.mark.parametrize(("n", "channels", "pixels"), BEYOND)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_addresses_beyond_2_to_the_31_do_not_wrap(channels_last: bool, n: int, channels: int, pixels: int) -> None:
+    block_c, block_p = 16, min(pixels, 1024)
+    blocks = channels // block_c
+    constants = {
+        "C": channels,
+        "P": pixels,
+        "BLOCK_C": block_c,
+        "BLOCK_P": block_p,
+        "W": 1 if channels_last else min(pixels, 32),
+        "BLOCKS": blocks,
+        "CHUNKS": pixels // block_p,
+        "LAST": channels_last,
+        "ACC": tl.float32,
+    }
+    last_program, last = (n + 1) * blocks - 1, (n + 1) * channels * pixels - 1
+    features, vector = torch.float16, torch.float32
+    line = {"mean": vector, "var": vector, "weight": vector, "bias": vector}
+    pool = {"x": features, **line, "pooled": features, "sums": vector, "counts": torch.int32}
+    largest = largest_elements(_triton.pool_kernel, [last_program], pool, **constants, EPS=EPS, NORM=True, SAVES=True)
+    assert largest["x"] == last
+    assert largest["pooled"] == largest["sums"] == largest["counts"] == (n + 1) * channels - 1
+    gradient = {"d_pooled": features, "x": features, **line, "slope": vector, "level": vector, "d_x": features}
+    largest = largest_elements(_triton.gradient_kernel, [last_program], gradient, **constants, EPS=EPS, NORM=True)
+    assert largest["x"] == largest["d_x"] == last
+    assert largest["d_pooled"] == (n + 1) * channels - 1
+
+
+def test_addresses_of_vector_gradients_do_not_wrap() -> None:
+    batch, channels = 2**14, 2**18
+    vectors = dict.fromkeys(["var", "weight", "d_weight", "d_bias", "slope", "level"], torch.float32)
+    largest = largest_elements(
+        _triton.vector_gradient_kernel,
+        [channels // 16 - 1],
+        {
+            "d_pooled": torch.float16,
+            "sums": torch.float32,
+            "counts": torch.uint8,
+            **vectors,
+            "batch": batch,
+            "values": 1,
+        },
+        C=channels,
+        P=1,
+        BLOCK_N=2**12,
+        BLOCK_C=16,
+        EPS=EPS,
+        NORM=True,
+        ACC=tl.float32,
+    )
+    assert largest["d_pooled"] == largest["sums"] == largest["counts"] == batch * channels - 1

@@ -33,6 +33,11 @@ def test_the_kernels_agree_with_the_definition_in_the_interpreter() -> None:
     run_in_interpreter("interpreted_add_relu_pool.py")
 
 
+@pytest.mark.slow
+def test_the_kernels_agree_with_the_definition_at_larger_sizes() -> None:
+    run_in_interpreter("interpreted_add_relu_pool.py", "-m", "slow")
+
+
 @pytest.mark.parametrize("uses", [True, False], ids=["op", "definition"])
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 def test_it_is_the_mean_of_the_rectified_sum(memory_format: torch.memory_format, uses: bool) -> None:

@@ -94,6 +94,11 @@ def test_the_kernels_agree_with_the_definition_in_the_interpreter() -> None:
     run_in_interpreter("interpreted_batch_statistics.py")
 
 
+@pytest.mark.slow
+def test_the_kernels_agree_with_the_definition_at_larger_sizes() -> None:
+    run_in_interpreter("interpreted_batch_statistics.py", "-m", "slow")
+
+
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 def test_the_ops_keep_the_contract_of_torch(memory_format: torch.memory_format) -> None:
     x = torch.randn(3, 4, 3, 5, dtype=torch.float64).contiguous(memory_format=memory_format)

@@ -29,7 +29,7 @@ def launches(
     map_weight = torch.empty(1, shape[1], 3, 3) if taps else None
     with _tuning.pretend(architecture), _runtime.record() as made:
         mean, _, inverse, scale, shift = _launch.statistics(z, vector, vector, 1e-5)
-        pooled, score = _launch.apply(z, scale, shift, map_weight)
+        pooled, score = _launch.apply(z, scale, shift, map_weight, dtype)
         _launch.backward(pooled, score, z, scale, shift, map_weight, mean, inverse)
         _launch.backward(pooled, score, z, scale, shift, map_weight, None, None)
     return made

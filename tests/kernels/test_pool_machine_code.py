@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from abn_fast.kernels import _dispatch, _runtime
+from abn_fast.kernels import _dispatch, _runtime, _tuning
 from abn_fast.kernels._runtime import Launch
 from abn_fast.kernels.add_relu_pool import _launch as add
 from abn_fast.kernels.batch_statistics import _launch as statistics
@@ -20,11 +20,13 @@ FORMATS = [torch.contiguous_format, torch.channels_last]
 FEATURES = {"x", "residual", "d_x", "d_sum"}
 
 
-def launches(shape: tuple[int, ...], dtype: torch.dtype, memory_format: torch.memory_format) -> list[Launch]:
-    """Those that touch features, of a training step and of inference."""
+def launches(
+    target: str, shape: tuple[int, ...], dtype: torch.dtype, memory_format: torch.memory_format
+) -> list[Launch]:
+    """Those that touch features, of a training step and of inference, as configured for the target."""
     x = torch.empty(shape, dtype=dtype, memory_format=memory_format)
     vector = torch.empty(shape[1])
-    with _runtime.record() as made:
+    with _tuning.pretend(target), _runtime.record() as made:
         pooled, mean, var, sums, counts = norm.norm_relu_pool(x, vector, vector, 1e-5, True)
         norm.norm_relu_pool_backward(pooled, x, vector, vector, mean, var, sums, counts, 1e-5)
         for saves in (True, False):
@@ -54,7 +56,7 @@ def test_a_training_step_has_no_spills_no_atomics_and_vector_loads(
 ) -> None:
     # rows of 392 bytes allow 64 bits
     bits = 64 if memory_format == torch.contiguous_format else 128
-    for launch in launches((32, 2048, 14, 14), torch.float16, memory_format):
+    for launch in launches("sm_90", (32, 2048, 14, 14), torch.float16, memory_format):
         check(launch, "sm_90", bits, tmp_path)
 
 
@@ -71,5 +73,5 @@ def test_every_target_has_no_spills_no_atomics_and_vector_loads(
         return
     for shape, row_bits in [((32, 256, 16, 16), 128), ((32, 2048, 14, 14), 64), ((32, 1024, 7, 7), 8)]:
         bits = 128 if memory_format == torch.channels_last else row_bits
-        for launch in launches(shape, dtype, memory_format):
+        for launch in launches(target, shape, dtype, memory_format):
             check(launch, target, bits, tmp_path)
