@@ -8,6 +8,7 @@ from abn_fast._version import __version__
 
 if TYPE_CHECKING:
     from abn_fast.checkpoints import from_published, load_checkpoint, save_checkpoint, to_published
+    from abn_fast.export import InferenceSession, optimize_for_inference
     from abn_fast.models import create_model, from_backbone, list_models
     from abn_fast.modules import (
         ABNOutput,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "abn_fast.checkpoints": ("from_published", "load_checkpoint", "save_checkpoint", "to_published"),
+    "abn_fast.export": ("InferenceSession", "optimize_for_inference"),
     "abn_fast.models": ("create_model", "from_backbone", "list_models"),
     "abn_fast.modules": (
         "ABNOutput",
@@ -43,6 +45,7 @@ __all__ = [
     "AttentionBranchNetwork",
     "AttentionHead",
     "Classifier",
+    "InferenceSession",
     "MultiTaskABN",
     "__version__",
     "abn_loss",
@@ -52,6 +55,7 @@ __all__ = [
     "list_models",
     "load_checkpoint",
     "multi_task_loss",
+    "optimize_for_inference",
     "save_checkpoint",
     "to_published",
 ]

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ORDER = ["kernels", "modules", "models", ("checkpoints", "data", "training", "explain", "export", "proofs"), "recipes", "cli"]
+ORDER = [
+    "kernels",
+    "modules",
+    "models",
+    ("checkpoints", "data", "training", "explain", "export", "proofs"),
+    "recipes",
+    "cli",
+]
 
 
 def python(code: str, *, cwd: Path = ROOT, path: Path | None = None) -> str:

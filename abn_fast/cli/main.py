@@ -15,6 +15,7 @@ from abn_fast.cli.quickstart import quickstart
 from abn_fast.cli.recipes import recipes
 from abn_fast.cli.reproduce import reproduce
 from abn_fast.cli.train import train
+from abn_fast.cli.verify import verify
 
 BAD_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 130
 
@@ -26,7 +27,20 @@ def commands(debug: bool) -> None:
     """Train, evaluate and explain attention branch networks."""
 
 
-for command in (models, recipes, check_data, train, evaluate, compare, reproduce, explain, export, quickstart, kernels):
+for command in (
+    models,
+    recipes,
+    check_data,
+    train,
+    evaluate,
+    compare,
+    reproduce,
+    explain,
+    export,
+    verify,
+    quickstart,
+    kernels,
+):
     commands.add_command(command)
 
 

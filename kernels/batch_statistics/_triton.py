@@ -68,7 +68,7 @@ def channel_tile(
 @triton.jit
 def over_pixels(tile):
     """The sum over J and W; of many J by eights: sums of sums are more accurate than one long sum."""
-    if tile.shape[0] > 32:
+    if tile.shape[0] > 16:
         tile = tl.sum(tl.reshape(tile, (tile.shape[0] // 8, 8, tile.shape[1], tile.shape[2])), 0)
     return tl.sum(tl.sum(tile, 0), 1)  # [BLOCK_C]
 

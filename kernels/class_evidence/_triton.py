@@ -399,10 +399,16 @@ def _score_gradient(
 
 
 @triton.jit
+def _pool_gradient(d_pooled, k, K: tl.constexpr, PIXELS: tl.constexpr, ACC: tl.constexpr):
+    """GAP's gradient at each pixel of a class."""
+    return _vector(d_pooled, k, K, ACC) * (1.0 / PIXELS)
+
+
+@triton.jit
 def _store_sums(
     first,
     second,
-    pool,
+    d_pooled,
     scale,
     shift,
     centre,
@@ -411,6 +417,7 @@ def _store_sums(
     k,
     DTYPE: tl.constexpr,
     K: tl.constexpr,
+    PIXELS: tl.constexpr,
     ACC: tl.constexpr,
 ):
     if map_weight is None:
@@ -424,6 +431,7 @@ def _store_sums(
             base += slope * mean
             if DTYPE.primitive_bitwidth <= 16:  # z itself has no rounding in 16 bits, z - mean has
                 second -= first * mean[:, None]
+        pool = _pool_gradient(d_pooled, k, K, PIXELS, ACC)
         weights = tl.where(t == 9, pool[:, None], tl.trans(_weights(map_weight, k, K, DTYPE, ACC)).to(ACC))
         tl.store(sums + k, tl.sum(weights * first, 1), mask=k < K)
         tl.store(sums + K + k, tl.sum(weights * second, 1), mask=k < K)
@@ -465,6 +473,7 @@ def backward_kernel(
     split, band = program % splits, program // splits % bands
     n = (program // splits // bands).to(tl.int64)
     dtype: tl.constexpr = z.dtype.element_ty
+    WITH_D_A: tl.constexpr = d_z is not None or map_weight is None  # else the sums do without it
     d_pooled += n * K
     if sums is not None:
         sums += (n * bands + band) * (K * (2 if map_weight is None else 11))
@@ -474,8 +483,8 @@ def backward_kernel(
         first, second = tl.zeros((BLOCK_K, 16), ACC), tl.zeros((BLOCK_K, 16), ACC)
     if ALONG_CLASSES:
         d_s = _score_gradient(d_score, map_weight, n, band, H, W, BLOCK_P, TILE, HALO, OPERAND, ACC)
-    else:
-        pool = _vector(d_pooled, split * BLOCK_K + tl.arange(0, BLOCK_K), K, ACC) * (1.0 / (H * W))
+    elif WITH_D_A:
+        pool = _pool_gradient(d_pooled, split * BLOCK_K + tl.arange(0, BLOCK_K), K, H * W, ACC)
     for step in range(steps):
         block = split * steps + step if ALONG_CLASSES else split
         tile = band if ALONG_CLASSES else band * steps + step
@@ -484,11 +493,11 @@ def backward_kernel(
         value = tl.load(z + start + offset, mask=mask, other=0.0).to(ACC)
         slope = _vector(scale, k, K, ACC)[:, None]
         line = value * slope + _vector(shift, k, K, ACC)[:, None]
-        if ALONG_CLASSES:
-            pool = _vector(d_pooled, k, K, ACC) * (1.0 / (H * W))
-        else:
+        if not ALONG_CLASSES:
             d_s = _score_gradient(d_score, map_weight, n, tile, H, W, BLOCK_P, TILE, HALO, OPERAND, ACC)
-        if d_z is not None or map_weight is None:
+        if WITH_D_A:
+            if ALONG_CLASSES:
+                pool = _pool_gradient(d_pooled, k, K, H * W, ACC)
             if map_weight is None:
                 d_a = pool[:, None] + d_s[None, :] / (1.0 + line)
             else:
@@ -507,7 +516,7 @@ def backward_kernel(
                 part = tl.dot(active.to(OPERAND), tl.trans(d_s), input_precision=PRECISION, out_dtype=ACC)
                 other = tl.dot(inner, tl.trans(d_s), input_precision=PRECISION, out_dtype=ACC)
             if ALONG_CLASSES:
-                _store_sums(part, other, pool, scale, shift, centre, map_weight, sums, k, dtype, K, ACC)
+                _store_sums(part, other, d_pooled, scale, shift, centre, map_weight, sums, k, dtype, K, H * W, ACC)
             else:
                 first += part
                 second += other
@@ -518,7 +527,7 @@ def backward_kernel(
             tl.store(d_z + start + offset, d_a, mask=mask)
     if sums is not None and not ALONG_CLASSES:
         k = split * BLOCK_K + tl.arange(0, BLOCK_K)
-        _store_sums(first, second, pool, scale, shift, centre, map_weight, sums, k, dtype, K, ACC)
+        _store_sums(first, second, d_pooled, scale, shift, centre, map_weight, sums, k, dtype, K, H * W, ACC)
 
 
 @triton.jit

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from abn_fast import create_model, save_checkpoint
-from abn_fast.cli.main import commands
-from abn_fast.cli.verify import verify
 from abn_fast.data import Preprocessing
 from abn_fast.export import InferenceSession
+from abn_fast.export.proof.proof import TOLERANCES
 from tests.cli.conftest import Run
 
 SMALL = ("--size", "16", "--batch", "2")
@@ -21,11 +20,6 @@ def checkpoint(tmp_path: Path) -> Path:
     preprocessing = Preprocessing((16, 16), (0.5,) * 3, (0.5,) * 3)
     save_checkpoint(create_model("abn_cifar_resnet8"), path, preprocessing=preprocessing)
     return path
-
-
-@pytest.fixture(autouse=True)
-def _verify_is_a_command() -> None:
-    commands.add_command(verify)
 
 
 def test_a_checkpoint_is_exported_and_verified(run: Run, checkpoint: Path) -> None:
@@ -51,7 +45,7 @@ def test_a_file_of_another_network_fails_to_verify(run: Run, checkpoint: Path, t
 
 
 def test_a_file_that_fails_its_proof_is_rejected(run: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("abn_fast.export.proof.proof").export.proof.proof.TOLERANCES, "fp32", 0.0)
+    monkeypatch.setitem(TOLERANCES, "fp32", 0.0)
     exported = run("export", checkpoint, *SMALL)
     assert exported.code == 2
     assert "FAILED" in exported.out

@@ -1,18 +1,23 @@
 """The kernels of class_evidence on CPU tensors, by TRITON_INTERPRET=1 pytest and the name of this file."""
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+import triton.language as tl
 from torch import Tensor
 from torch.autograd import gradcheck
 from torch.nn.grad import conv2d_weight
 
 from abn_fast import kernels
 from abn_fast.kernels import reference
-from abn_fast.kernels.class_evidence import _plan
+from abn_fast.kernels.class_evidence import _plan, _triton
+from abn_fast.proofs import traffic
+from abn_fast.proofs.cases import CIFAR, IMAGENET, Size, cases
+from tests.kernels._addresses import largest_elements
 from tests.kernels._interpreted import (  # noqa: F401 - pytest finds fixtures by name
     DTYPES,
     FORMATS,
@@ -30,11 +35,14 @@ SHAPES: list[tuple[int, ...]] = [
     (3, 10, 1, 5),
     (2, 7, 7, 7),
     (2, 40, 5, 3),
-    (1, 100, 4, 5),
     (2, 5, 14, 14),
+    (1, 100, 4, 5),
     (1, 3, 19, 17),
     (1, 2, 2, 300),
 ]
+# the fifth in one layout: sums over its pixels are products
+FAST = [*product(SHAPES[:4], FORMATS), (SHAPES[4], torch.contiguous_format)]
+SLOW = [case for case in product(SHAPES, FORMATS) if case not in FAST]
 
 
 @pytest.fixture(autouse=True)
@@ -110,8 +118,9 @@ def check(op: str, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("memory_format", FORMATS, ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "memory_format"), [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)], ids=str
+)
 def test_outputs_and_gradients_are_those_of_the_definition(
     shape: tuple[int, ...], memory_format: torch.memory_format, dtype: torch.dtype
 ) -> None:
@@ -151,17 +160,27 @@ DIVISIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(
-    ("programs", "memory_format"), [(1, FORMATS[0]), (1000, FORMATS[1])], ids=["few programs", "many programs"]
+    ("programs", "memory_format", "ops"),
+    [
+        pytest.param(1, FORMATS[0], ["class_evidence", "class_evidence_log_map_affine"], id="few programs"),
+        pytest.param(20, FORMATS[1], ["class_evidence_affine"], id="many programs"),
+        pytest.param(1, FORMATS[1], OPS, marks=pytest.mark.slow, id="few programs, all"),
+        pytest.param(1000, FORMATS[0], OPS, marks=pytest.mark.slow, id="many programs, all"),
+    ],
 )
 @pytest.mark.parametrize("division", DIVISIONS)
 def test_any_division_into_programs_gives_the_same(
-    division: str, programs: int, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+    division: str,
+    programs: int,
+    memory_format: torch.memory_format,
+    ops: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chosen = {"one_pass": 1, **DIVISIONS[division]}
     monkeypatch.setattr(_plan, "configuration", lambda *_, **__: dict(chosen))
     monkeypatch.setattr(_plan, "ENOUGH_PROGRAMS", programs)
     monkeypatch.setattr(_plan, "MANY_PROGRAMS", programs)
-    for op in ("class_evidence", "class_evidence_affine", "class_evidence_log_map_affine"):
+    for op in ops:
         check(op, make_inputs(op, (1, 20, 3, 17), memory_format=memory_format))
 
 
@@ -200,10 +219,11 @@ def test_one_output_alone_has_gradients(op: str, used: int) -> None:
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
 def test_statistics_are_those_of_the_batch_however_far_from_zero(
-    offset: float, memory_format: torch.memory_format
+    offset: float, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_plan, "ENOUGH_PROGRAMS", 8)  # groups of 31 pixels, of one image
     dtype = torch.float32
-    z = (torch.randn(5, 9, 19, 17, dtype=torch.float64) + offset).to(dtype).contiguous(memory_format=memory_format)
+    z = (torch.randn(4, 9, 7, 9, dtype=torch.float64) + offset).to(dtype).contiguous(memory_format=memory_format)
     var, mean = torch.var_mean(z.double(), (0, 2, 3), correction=0)
     ones = torch.ones(9, dtype=dtype)
     _, statistics = kernels.class_evidence(z, ones, ones, torch.ones(1, 9, 3, 3, dtype=dtype), EPS)
@@ -216,6 +236,17 @@ def test_statistics_carry_no_gradient() -> None:
     _, statistics = kernels.class_evidence(*make_inputs("class_evidence", (2, 3, 2, 2)), EPS)  # type: ignore[arg-type, call-arg]
     assert not statistics.mean.requires_grad
     assert not statistics.var.requires_grad
+
+
+@pytest.mark.parametrize("op", OPS[1::2])
+def test_where_the_evidence_begins_the_gradient_is_zero(op: str) -> None:
+    inputs = [x.detach() for x in make_inputs(op, (2, 3, 4, 5))]
+    inputs[0] = inputs[0].round()
+    inputs[1].fill_(1)
+    inputs[2].zero_()  # relu(0) at many pixels
+    assert (inputs[0] == 0).any()
+    found = [results(outputs(op, m), [x.requires_grad_() for x in inputs], torch.float64) for m in (kernels, reference)]
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
 
 
 def test_nan_is_not_hidden_by_relu() -> None:
@@ -252,6 +283,26 @@ def test_a_second_derivative_is_refused() -> None:
         d_z.sum().backward()
 
 
+@pytest.mark.parametrize(
+    ("size", "dtype", "memory_format"),
+    [
+        (CIFAR, torch.float16, FORMATS[1]),
+        *(
+            pytest.param(size, dtype, memory_format, marks=pytest.mark.slow)
+            for size in (CIFAR, IMAGENET)
+            for dtype in (torch.float16, torch.float32)
+            for memory_format in FORMATS
+        ),
+    ],
+    ids=str,
+)
+def test_traffic_is_within_its_limits(size: Size, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+    (case,) = (case for case in cases("class_evidence") if case.size == size)
+    for row in traffic.rows_of(case, dtype, memory_format):
+        assert row["limit"] is not None
+        assert row["ok"], row
+
+
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 @pytest.mark.parametrize("itemsize", [2, 4])
 @pytest.mark.parametrize(("classes", "size"), [(1000, 14), (100, 16)])
@@ -263,3 +314,93 @@ def test_statistics_fill_a_gpu_for_few_partial_sums(
     groups = _plan.make_groups(z, 32)
     assert groups.programs() >= 128
     assert groups.groups * classes * 2 * 8 <= (0.03 if classes == 1000 else 0.13) * z.nbytes
+
+
+TENSOR = torch.float32
+
+
+@pytest.mark.parametrize(
+    ("batch", "classes", "pixels"), [(6, 2**15, 2**15), (2**16, 16, 2**14), (1, 2**18, 2**14)], ids=str
+)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_addresses_beyond_2_to_the_31_do_not_wrap(channels_last: bool, batch: int, classes: int, pixels: int) -> None:
+    values, tiles, blocks = batch * classes * pixels, pixels // 16, classes // 16
+    whole = {"K": classes, "H": 64, "W": pixels // 64, "ACC": tl.float32}
+    tile = {
+        "STRIDE_K": 1 if channels_last else pixels,
+        "STRIDE_P": classes if channels_last else 1,
+        "BLOCK_K": 16,
+        "BLOCK_P": 16,
+        "TILE": 16,
+        "ALONG_CLASSES": False,
+        "OPERAND": tl.float32,
+        "PRECISION": "ieee",
+    }
+    last, division = [batch * tiles * blocks - 1], {"splits": blocks, "bands": tiles, "steps": 1}
+
+    names = ["z", "scale", "shift", "map_weight", "partials", "pooled"]
+    largest = largest_elements(
+        _triton.apply_kernel, last, {**dict.fromkeys(names, TENSOR), **division}, **whole, **tile, PLANES=9
+    )
+    assert largest["z"] == values - 1
+    assert largest["partials"] == batch * blocks * 9 * pixels - 1
+    assert largest["pooled"] == batch * tiles * classes - 1
+
+    names = ["d_pooled", "d_score", "z", "scale", "shift", "centre", "map_weight", "lines", "sums", "d_z"]
+    largest = largest_elements(
+        _triton.backward_kernel, last, {**dict.fromkeys(names, TENSOR), **division}, **whole, **tile, HALO=0
+    )
+    assert largest["z"] == largest["d_z"] == values - 1
+    assert largest["sums"] == batch * tiles * 11 * classes - 1
+    assert largest["d_score"] == batch * pixels - 1
+    assert largest["d_pooled"] == batch * classes - 1
+
+    total = batch * pixels if channels_last else batch
+    share = max(1, total - (16 if channels_last else 1))  # the last group is small
+    largest = largest_elements(
+        _triton.statistics_kernel,
+        [blocks * -(-total // share) - 1],
+        {"z": TENSOR, "partials": TENSOR, "total": total, "share": share},
+        K=classes,
+        PIXELS=pixels,
+        CHANNELS_LAST=channels_last,
+        BLOCK_K=16,
+        BLOCK_P=16 if channels_last else 4096,
+        ACC=tl.float32,
+    )
+    assert largest["z"] == values - 1
+
+
+def test_addresses_of_partial_sums_beyond_2_to_the_31_do_not_wrap() -> None:
+    batch, splits, bands, classes, side = 2**17, 8, 16, 1024, 16
+    names = ["partials", "pools", "score", "pooled"]
+    scores = batch * side * side // 128
+    largest = largest_elements(
+        _triton.finish_kernel,
+        [scores - 1, scores + batch * classes // 128 - 1],
+        {**dict.fromkeys(names, TENSOR), "splits": splits, "bands": bands, "scores": scores},
+        K=classes,
+        H=side,
+        W=side,
+        PLANES=9,
+        BLOCK=128,
+        ACC=tl.float32,
+    )
+    assert largest["partials"] == batch * splits * 9 * side * side - 1
+    assert largest["pools"] == batch * bands * classes - 1
+    assert largest["score"] == batch * side * side - 1
+    assert largest["pooled"] == batch * classes - 1
+
+    count, classes, rows = 64, 2**23, 11
+    names = ["sums", "scale", "centre", "inverse", "d_scale", "d_shift", "lines", "d_map_weight"]
+    largest = largest_elements(
+        _triton.sum_kernel,
+        [(rows - 1) * classes // 32 - 1],
+        {**dict.fromkeys(names, TENSOR), "count": count, "total": count},
+        ROWS=rows,
+        K=classes,
+        BLOCK_K=32,
+        BLOCK_COUNT=32,
+        ACC=tl.float32,
+    )
+    assert largest == {"sums": count * rows * classes - 1, "d_map_weight": 9 * classes - 1}

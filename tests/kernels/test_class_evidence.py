@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch._dynamo.testing import AotEagerAndRecordGraphs
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from abn_fast import AbnFastError, kernels
 from abn_fast.kernels._dispatch import force
@@ -41,13 +42,18 @@ def test_the_kernels_agree_with_the_definition_in_the_interpreter() -> None:
     run_in_interpreter("interpreted_class_evidence.py")
 
 
+@pytest.mark.slow
+def test_the_kernels_agree_with_the_definition_in_the_interpreter_at_more_sizes() -> None:
+    run_in_interpreter("interpreted_class_evidence.py", "-m", "slow")
+
+
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 @pytest.mark.parametrize("taps", [True, False], ids=["map_conv", "log map"])
 def test_the_ops_keep_the_contract_of_torch(taps: bool, memory_format: torch.memory_format) -> None:
     z, weight, bias, map_weight = make_inputs(memory_format)
     last = map_weight if taps else None
-    torch.library.opcheck(_ops.class_evidence, (z, weight, bias, last, EPS))
-    torch.library.opcheck(_ops.class_evidence_affine, (z, weight, bias, last))
+    torch.library.opcheck(_ops.class_evidence, (z, weight, bias, last, EPS, torch.float32))
+    torch.library.opcheck(_ops.class_evidence_affine, (z, weight, bias, last, torch.float32))
     saved = [None if x is None else x.detach() for x in (z, weight, bias, last)]
     d_outputs = torch.randn(2, 4, dtype=torch.float64), torch.randn(2, 1, 3, 5, dtype=torch.float64)
     vectors = torch.rand(2, 4, dtype=torch.float64).unbind()
@@ -87,14 +93,43 @@ def test_tracers_see_through_the_definition_on_a_cpu() -> None:
     assert captured_ops(False) == (set(), set())
 
 
-def test_under_autocast_the_results_are_those_of_the_definition() -> None:
-    inputs = [x.detach() for x in make_inputs(dtype=torch.float32)]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_under_autocast_the_results_are_those_of_the_definition(dtype: torch.dtype) -> None:
+    z, scale, shift, map_weight = (x.detach() for x in make_inputs(dtype=dtype))
     with torch.autocast("cpu", torch.bfloat16):
-        expected = kernels.class_evidence_affine(*inputs)
-        with force(True):
-            ours = kernels.class_evidence_affine(*inputs)
-    assert [x.dtype for x in ours] == [x.dtype for x in expected] == [torch.float32, torch.bfloat16]
-    torch.testing.assert_close(tuple(ours), tuple(expected))
+        found = []
+        for uses in (False, True):
+            with force(uses):
+                evidence = kernels.class_evidence_affine(z, scale, shift, map_weight)
+                log_map = kernels.class_evidence_log_map_affine(z, scale, shift)
+            found.append((*evidence, *log_map))
+    expected, ours = found
+    assert [x.dtype for x in expected] == [dtype, torch.bfloat16, dtype, dtype]
+    torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_under_autocast_of_a_gpu_the_dtypes_are_those_of_the_definition(dtype: torch.dtype) -> None:
+    def dtypes() -> list[torch.dtype]:
+        z, *vectors = (torch.empty(x.shape, dtype=x.dtype, device="cuda") for x in make_inputs(dtype=dtype))
+        found = [
+            *kernels.class_evidence(z, *vectors, EPS),  # type: ignore[arg-type, call-arg]  # three vectors
+            kernels.class_evidence_affine(z, *vectors),
+            *kernels.class_evidence_log_map(z, *vectors[:2], EPS),  # type: ignore[arg-type, call-arg]  # two
+            kernels.class_evidence_log_map_affine(z, *vectors[:2]),
+        ]
+        return [y.dtype for each in found for y in each]
+
+    # torch.autocast switches itself off where there is no GPU
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        with FakeTensorMode():
+            with force(False):
+                expected = dtypes()
+            with force(True):
+                assert dtypes() == expected
+    finally:
+        torch.set_autocast_enabled("cuda", False)
 
 
 def test_of_what_is_as_large_as_z_only_z_is_saved() -> None:

@@ -1,0 +1,109 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+from abn_fast._checks import checked_choice
+from abn_fast._optional import require
+from abn_fast.checkpoints import Checkpoint
+from abn_fast.data import Preprocessing
+from abn_fast.export.accept import write_if_proved
+from abn_fast.export.describe import describe
+from abn_fast.export.formats import ExportRequest
+from abn_fast.export.metadata import Metadata
+from abn_fast.export.onnx.program import DTYPES, write_program
+from abn_fast.export.onnx.summary import onnx_summary
+from abn_fast.export.optimize.network import check_network
+from abn_fast.export.proof import Proof, prove
+from abn_fast.export.proof.prove import proof_images
+from abn_fast.export.ranges import BatchRange, SizeRange
+from abn_fast.export.runtimes import Runner, RunnerOptions, open_runner
+from abn_fast.export.runtimes.torch import NetworkRunner
+from abn_fast.export.served import ServedNetwork, served_network
+from abn_fast.modules import ImageNetwork
+
+GATES = ("standard", "function")
+
+
+def export_onnx(
+    model: ImageNetwork,
+    path: str | Path,
+    *,
+    size: SizeRange,
+    batch: BatchRange | None = None,
+    precision: str = "fp32",
+    outputs: Sequence[str] | None = None,
+    gate: str = "standard",
+    preprocessing: Preprocessing | None = None,
+    classes: Sequence[str] | None = None,
+    images: str | Path | None = None,
+) -> Proof:
+    """Write a network as ONNX and prove the file in ONNX Runtime; it appears only if the proof holds.
+
+    Input "images" [batch, channels, height, width], float32, normalised; batch and size are dynamic unless fixed.
+    Outputs are float32 under their own names. The metadata (`Metadata`) hold classes, preprocessing, model and
+    versions. The proof stands beside the file as NAME.proof.json; a file that failed is kept as NAME.rejected.
+
+    Args:
+        model: any network of this library; it stays as it is.
+        path: of the file.
+        size: image sizes that it takes.
+        batch: images at a time, 1:8:64 by default.
+        precision: fp32, fp16 or bf16, of the weights and products.
+        outputs: any of logits, attention, attention_logits, class_evidence, probabilities (softmax of the logits) and
+            attention_upsampled (the map at the image's size); by default logits and, where there is one, attention.
+            The file holds what they need and no more.
+        gate: "standard" operators, or one "function" node abn_fast::attention_gate that has them as its body.
+        preprocessing: from a picture to what the network sees.
+        classes: their names.
+        images: folder of photographs for the proof; by default scikit-learn's.
+
+    Raises:
+        ProofFailedError: the file's outputs differ from the network's.
+        AbnFastError: the packages of the export extra are missing, or a value is none of the above.
+    """
+    check_network(model)
+    checked_choice("precision", precision, DTYPES)
+    checked_choice("gate", gate, GATES)
+    for module in ("onnx", "onnxscript", "onnxruntime"):
+        require(module, extra="export", purpose="ONNX export")
+    served = served_network(model, outputs, DTYPES[precision]).cpu()
+    metadata = describe(
+        model,
+        outputs=served.outputs,
+        precision=precision,
+        batch=batch or BatchRange(),
+        size=size,
+        preprocessing=preprocessing,
+        classes=classes,
+        gate=gate,
+    )
+    pictures = proof_images(metadata, images)
+
+    def write(temporary: Path) -> Proof:
+        write_program(served, metadata, temporary)
+        runner, notes = _runner(temporary, served, metadata)
+        return prove(runner, model, file=Path(path).name, images=pictures, summary=onnx_summary(temporary), notes=notes)
+
+    return write_if_proved(Path(path), write)
+
+
+def export_checkpoint(checkpoint: Checkpoint, path: Path, request: ExportRequest) -> Proof:
+    """`export_onnx` of a checkpoint."""
+    return export_onnx(
+        checkpoint.model,
+        path,
+        size=request.size,
+        batch=request.batch,
+        precision=request.precision,
+        outputs=request.outputs,
+        gate=request.gate,
+        preprocessing=checkpoint.preprocessing,
+        classes=checkpoint.classes,
+        images=request.images,
+    )
+
+
+def _runner(path: Path, network: ServedNetwork, metadata: Metadata) -> tuple[Runner, list[str]]:
+    if metadata.precision != "bf16":
+        return open_runner(path, "onnxruntime", RunnerOptions(device="cpu")), []
+    note = "the file was not run: onnxruntime's CPU provider has no bf16 convolutions; torch ran the network in it"
+    return NetworkRunner(network, metadata, "cpu"), [note]

@@ -1,0 +1,129 @@
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from abn_fast.data import IMAGENET, Preprocessing
+from abn_fast.export.metadata import Metadata
+from abn_fast.export.outputs import ATTENTION, ATTENTION_UPSAMPLED, LOGITS, PROBABILITIES
+from abn_fast.export.proof.images import ProofImages
+from abn_fast.export.proof.proof import TOLERANCES, Comparison, Proof
+from abn_fast.export.proof.reference import Reference
+from abn_fast.export.ranges import Size, size_text
+from abn_fast.export.runtimes import Runner
+from abn_fast.modules import ImageNetwork
+
+LEAST_MAP = 0.01
+"""What the largest value of a map or of probabilities counts as at least: near 0 they are rounding noise."""
+CHUNK = 8
+"""Images at a time through the source model, whatever the batch."""
+
+
+def prove(
+    runner: Runner,
+    model: ImageNetwork,
+    *,
+    file: str,
+    images: ProofImages | None = None,
+    summary: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+) -> Proof:
+    """Compare what a runner computes with a network's own float32 forward.
+
+    At batch 1, 2 and the highest that the file states, at the best image size and, if sizes vary, a second one that is
+    not square; on photographs and on noise. Classes agree if the runner's top class is the network's, or a near-tie:
+    the network scores it less than twice the tolerance below its own.
+
+    Args:
+        runner: of the file.
+        model: that the file came from.
+        file: its name, for the report.
+        images: to compare on.
+        summary: of the file, for the report.
+        notes: what could not be checked, for the report.
+    """
+    metadata = runner.metadata
+    images = images or proof_images(metadata)
+    tolerance = TOLERANCES[metadata.precision]
+    reference = Reference(model, metadata.outputs)
+    kinds = {"photographs": images.photographs} if images.source else {}
+    rows: list[Comparison] = []
+    agreement: dict[str, float] = {}
+    for kind, make in {**kinds, "noise": images.noise}.items():
+        agreeing: list[Tensor] = []
+        for size in _sizes(metadata):
+            given = make(metadata.batch.high, size)
+            chunks = [reference(chunk) for chunk in given.split(CHUNK)]
+            expected = {name: torch.cat([chunk[name] for chunk in chunks]) for name in metadata.outputs}
+            for batch in _batches(metadata):
+                computed = dict(zip(metadata.outputs, runner.run(given[:batch].contiguous()), strict=True))
+                for name, value in computed.items():
+                    rows.append(_compare(kind, size, name, value, expected[name][:batch], _scale(name, expected[name])))
+            scores = next((name for name in (LOGITS, PROBABILITIES) if name in expected), None)
+            if scores is not None:
+                agreeing.append(_agreeing(computed[scores], expected[scores], tolerance))
+        if agreeing:
+            agreement[kind] = torch.cat(agreeing).double().mean().item()
+    notes = [
+        *notes,
+        *([] if images.source else ["no photographs: compared on noise alone (pip install 'abn-fast[data]')"]),
+    ]
+    return Proof(
+        file,
+        runner.runtime,
+        runner.provider,
+        metadata.precision,
+        tuple(rows),
+        agreement,
+        dict(summary or {}),
+        tuple(notes),
+    )
+
+
+def proof_images(metadata: Metadata, folder: str | Path | None = None) -> ProofImages:
+    """Images for what a file takes; without its own preprocessing, ImageNet's."""
+    seen = metadata.preprocessing
+    if seen is None:
+        size = metadata.size.best
+        if metadata.channels == 3:
+            seen = Preprocessing(size, IMAGENET.mean, IMAGENET.std)
+        else:
+            seen = Preprocessing(size, (0.5,) * metadata.channels, (0.5,) * metadata.channels)
+    return ProofImages(seen, folder)
+
+
+def _batches(metadata: Metadata) -> list[int]:
+    """Ends with the highest."""
+    low, high = metadata.batch.low, metadata.batch.high
+    return sorted({batch for batch in (1, 2) if low <= batch <= high} | {low, high})
+
+
+def _sizes(metadata: Metadata) -> list[Size]:
+    sizes = metadata.size
+    if sizes.is_fixed:
+        return [sizes.best]
+    other = (sizes.low[0], sizes.best[1])
+    return [sizes.best, other if other != sizes.best else (sizes.best[0], sizes.high[1])]
+
+
+def _scale(output: str, expected: Tensor) -> float:
+    least = LEAST_MAP if output in (ATTENTION, ATTENTION_UPSAMPLED, PROBABILITIES) else torch.finfo(torch.float32).tiny
+    return max(expected.abs().max().item(), least)
+
+
+def _compare(images: str, size: Size, output: str, ours: Tensor, expected: Tensor, scale: float) -> Comparison:
+    batch = len(expected)
+    if ours.shape != expected.shape:
+        return Comparison(images, batch, size_text(size), output, math.inf, math.inf)
+    difference = (ours.float() - expected).abs().max().item()
+    difference = math.inf if math.isnan(difference) else difference
+    return Comparison(images, batch, size_text(size), output, difference, difference / scale)
+
+
+def _agreeing(ours: Tensor, expected: Tensor, tolerance: float) -> Tensor:
+    chosen = expected.gather(-1, ours.argmax(-1, keepdim=True))[..., 0]
+    margin = expected.amax(-1) - chosen
+    return margin <= 2 * tolerance * expected.abs().max()
