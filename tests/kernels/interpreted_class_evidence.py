@@ -259,6 +259,12 @@ def test_nan_is_not_hidden_by_relu() -> None:
     assert kernels.class_evidence_log_map_affine(z, scale, shift).score[0, 0, 2, 2].isnan()
 
 
+def test_small_evidence_keeps_its_digits_in_the_log_map() -> None:
+    z, vector = torch.full((1, 32, 1, 1), 1e-9), torch.ones(32)
+    score = kernels.class_evidence_log_map_affine(z, vector, torch.zeros(32)).score
+    torch.testing.assert_close(score.item(), 32e-9, rtol=1e-6, atol=0)
+
+
 def test_an_empty_batch_has_empty_results_and_gradients_of_zero() -> None:
     for op in ("class_evidence_affine", "class_evidence_log_map_affine"):
         inputs = make_inputs(op, (0, 3, 4, 5), torch.float32)
