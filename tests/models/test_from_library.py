@@ -34,6 +34,7 @@ def test_the_plain_network_is_the_librarys_model() -> None:
     model = timm.create_model("test_resnet", num_classes=5).eval()
     x = torch.randn(2, 3, 64, 96)
     assert_close(network(x), model(x))
+    assert isinstance(network, Classifier)
     assert_close(network.forward_features(x), model.forward_features(x))
 
 
