@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -28,7 +29,11 @@ def test_every_command_of_the_readme_exists() -> None:
 def test_every_option_of_the_readme_exists() -> None:
     from abn_fast.cli.main import commands
 
-    for command, rest in re.findall(r"^abn-fast ([\w-]+)(.*)$", README, re.MULTILINE):
-        known = {option for parameter in commands.commands[command].params for option in parameter.opts}
-        used = set(re.findall(r"--[\w-]+", rest.partition("#")[0]))
-        assert used <= known, (command, used - known)
+    for words in re.findall(r"^abn-fast (.*)$", README, re.MULTILINE):
+        command: click.Command = commands
+        words = words.partition("#")[0].split()
+        while isinstance(command, click.Group):
+            command = command.commands[words.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts}
+        used = {word for word in words if word.startswith("--")}
+        assert used <= known, (command.name, used - known)

@@ -25,3 +25,20 @@ def test_accesses_count_the_bytes_of_a_thread_by_argument_through_loops_and_sums
     found = accesses(TEXT)
     assert found.loads == Counter({"x": 8 * 512 * 2 // 128 + 256 * 2 // 128})
     assert found.stores == Counter({"y": 2 + 256 * 4 // 128})
+
+
+SLICES = """
+#blocked = #ttg.blocked<{sizePerThread = [1, 1, 4], threadsPerWarp = [1, 4, 8], warpsPerCTA = [1, 2, 1], order = [2, 1, 0]}>
+module attributes {"ttg.num-warps" = 2 : i32, "ttg.threads-per-warp" = 32 : i32} {
+  tt.func public @kernel(%x: !tt.ptr<f16>, %mean: !tt.ptr<f32>) {
+    %0 = tt.splat %x : !tt.ptr<f16> -> tensor<8x16x32x!tt.ptr<f16>, #blocked>
+    %1 = tt.load %0, %mask, %zero : tensor<8x16x32x!tt.ptr<f16>, #blocked>
+    %2 = tt.splat %mean : !tt.ptr<f32> -> tensor<16x!tt.ptr<f32>, #ttg.slice<{dim = 0, parent = #blocked}>>
+    %3 = tt.load %2 : tensor<16x!tt.ptr<f32>, #ttg.slice<{dim = 0, parent = #ttg.slice<{dim = 2, parent = #blocked}>}>>
+"""
+
+
+def test_what_several_threads_hold_is_loaded_by_each() -> None:
+    found = accesses(SLICES)
+    channels_of_a_thread = 16 // (4 * 2)
+    assert found.loads == Counter({"x": 8 * 16 * 32 * 2 // 64, "mean": 4 * channels_of_a_thread})
