@@ -28,7 +28,7 @@ def test_accesses_count_the_bytes_of_a_thread_by_argument_through_loops_and_sums
 
 
 SLICES = """
-#blocked = #ttg.blocked<{sizePerThread = [1, 1, 4], threadsPerWarp = [1, 4, 8], warpsPerCTA = [1, 2, 1], order = [2, 1, 0]}>
+#blocked = #ttg.blocked<{sizePerThread = [1, 1, 4], threadsPerWarp = [1, 4, 8], warpsPerCTA = [1, 2, 1]}>
 module attributes {"ttg.num-warps" = 2 : i32, "ttg.threads-per-warp" = 32 : i32} {
   tt.func public @kernel(%x: !tt.ptr<f16>, %mean: !tt.ptr<f32>) {
     %0 = tt.splat %x : !tt.ptr<f16> -> tensor<8x16x32x!tt.ptr<f16>, #blocked>
