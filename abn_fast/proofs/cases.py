@@ -77,6 +77,8 @@ class Op:
     limit: Callable[[Size, torch.dtype], float | None] = lambda size, dtype: None
     """Bytes moved over the floor, at most, in both directions."""
     sizes: tuple[Size, ...] = (IMAGENET, CIFAR)
+    compared: Callable[[list[Tensor]], list[Tensor]] = list
+    """Of the outputs, what has one value however a launch is divided."""
 
 
 @dataclass(frozen=True)
@@ -307,6 +309,7 @@ OPS: dict[str, Op] = {
         _inference_floor,
         None,
         lambda s, _: 1.10 if s.classes >= 1000 else 1.20,
+        compared=lambda outputs: [outputs[0], reference.sum_taps(outputs[1])],
     ),
     "class_evidence_log_map_inference": Op(
         lambda ops, *x: ops.class_evidence_log_map_inference(*x),
