@@ -24,7 +24,12 @@ def command(folder: Path, *arguments: object, launcher: tuple[str, ...] = ()) ->
 def start(folder: Path, *arguments: object, launcher: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command(folder, *arguments, launcher=launcher), cwd=ROOT, env=environment, capture_output=True, text=True
+        command(folder, *arguments, launcher=launcher),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
