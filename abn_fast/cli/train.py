@@ -229,8 +229,9 @@ def _tensorboard(folder: "RunFolder") -> "Callable[[dict[str, float]], None]":
 def _check_same(stored: "Recipe", given: "Recipe", folder: "RunFolder") -> None:
     """Refuse to go on with a run that was started with other settings."""
     from abn_fast._errors import AbnFastError
+    from abn_fast.training.run import flat_settings
 
-    old, new = _flat(stored.to_dict()), _flat(given.to_dict())
+    old, new = flat_settings(stored.to_dict()), flat_settings(given.to_dict())
     ignored = ("departs", "about", "model.arguments.num_classes")
     for key in sorted(set(old) | set(new)):
         if not key.startswith(ignored) and old.get(key) != new.get(key):
@@ -238,12 +239,6 @@ def _check_same(stored: "Recipe", given: "Recipe", folder: "RunFolder") -> None:
                 f"{folder.path} holds a run with {key}={old.get(key)!r}, not {new.get(key)!r}: give the same settings, "
                 f"--resume {folder.path} alone, or another --out"
             )
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix.rstrip("."): values}
-    return {key: value for name, each in values.items() for key, value in _flat(each, f"{prefix}{name}.").items()}
 
 
 def _plain(name: str) -> str:

@@ -2,11 +2,10 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from abn_fast._errors import AbnFastError
 from abn_fast._files import write_atomically
-from abn_fast.training.run import RunFolder
+from abn_fast.training.run import RunFolder, flat_settings
 
 _SHOWN = ("test_", "validation_")
 _MISSING = "-"
@@ -20,7 +19,7 @@ def compare_runs(folders: Sequence[Path]) -> str:
     Raises:
         AbnFastError: a folder holds no finished run.
     """
-    settings = [_flat(RunFolder(folder).read_settings()) for folder in folders]
+    settings = [flat_settings(RunFolder(folder).read_settings()) for folder in folders]
     results = [_results(RunFolder(folder)) for folder in folders]
     rows = [["", *(folder.name for folder in folders)]]
     for name in dict.fromkeys(name for each in settings for name in each):
@@ -77,9 +76,3 @@ def _marked(name: str, values: list[float | None]) -> list[str]:
     best = min(known) if name.endswith("loss") or name == "seconds" else max(known)
     several = len(set(known)) > 1
     return [_MISSING if value is None else f"{value:.4g}{'*' if several and value == best else ''}" for value in values]
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix.rstrip("."): values}
-    return {key: value for name, each in values.items() for key, value in _flat(each, f"{prefix}{name}.").items()}

@@ -1,7 +1,7 @@
 from typing import Any
 
 from abn_fast._version import __version__
-from abn_fast.training.run import RunFolder, write_text
+from abn_fast.training.run import RunFolder, flat_settings, write_text
 
 
 def write_model_card(folder: RunFolder, settings: dict[str, Any], summary: dict[str, Any]) -> None:
@@ -25,7 +25,7 @@ def _text(folder: RunFolder, settings: dict[str, Any], summary: dict[str, Any]) 
         "| | |",
         "| --- | --- |",
         f"| model | `{summary['model']}`, {summary['parameters'] / 1e6:.2f} M parameters |",
-        *(f"| {name} | {value} |" for name, value in _flat(training)),
+        *(f"| {name} | {value} |" for name, value in flat_settings(training).items()),
         f"| time | {summary['seconds']:.0f} s, {summary['images_per_second']:.0f} images/s in training |",
         f"| abn_fast | {__version__} |",
         "",
@@ -48,11 +48,3 @@ def _text(folder: RunFolder, settings: dict[str, Any], summary: dict[str, Any]) 
         "```",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    return [
-        pair
-        for name, value in values.items()
-        for pair in (_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)])
-    ]

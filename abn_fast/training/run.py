@@ -112,3 +112,12 @@ def write_text(path: Path, text: str) -> None:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text)
+
+
+def flat_settings(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one table of paths such as "optimizer.lr"."""
+    if not isinstance(values, dict):
+        return {prefix.rstrip("."): values}
+    return {
+        key: value for name, each in values.items() for key, value in flat_settings(each, f"{prefix}{name}.").items()
+    }
