@@ -125,9 +125,13 @@ def _store_planes(
 
 
 @triton.jit
-def _log1p(a):
+def _log1p(a, DTYPE: tl.constexpr):
     u = 1.0 + a
-    return tl.log(u) + tl.where(a < 1.0, a - (u - 1.0), 0.0)
+    if DTYPE.primitive_bitwidth == 16:
+        y = tl.log(u)  # what 1 + a loses is less than a's own rounding
+    else:
+        y = tl.log(u) + tl.where(a < 1.0, a - (u - 1.0), 0.0)
+    return y
 
 
 @triton.jit(do_not_specialize=["total", "share"])
@@ -268,7 +272,7 @@ def apply_kernel(
     lane = tl.arange(0, BLOCK_P)
     # sums over pixels across lanes cost more than a product of sums of four with ones
     QUADS: tl.constexpr = BLOCK_P // 4
-    SIXTEEN: tl.constexpr = ALONG_CLASSES and map_weight is not None and OPERAND.primitive_bitwidth == 16
+    SIXTEEN: tl.constexpr = ALONG_CLASSES and OPERAND.primitive_bitwidth == 16
     BY_PRODUCT: tl.constexpr = SIXTEEN and TILE % 4 == 0 and H * W % 4 == 0 and QUADS >= 16
     if map_weight is None:
         score = tl.zeros((BLOCK_P,), ACC)
@@ -289,7 +293,7 @@ def apply_kernel(
         if TILE != BLOCK_P or H * W % TILE != 0:
             a = tl.where(_inside(tile, lane, H * W, TILE)[None, :], a, 0.0)
         if map_weight is None:
-            part = tl.sum(_log1p(a), 0)
+            part = tl.sum(_log1p(a, dtype), 0)
         else:
             operand = a.to(dtype).to(OPERAND)
             weights = _weights(map_weight, k, K, dtype, ACC).to(OPERAND)
@@ -499,7 +503,11 @@ def backward_kernel(
             if ALONG_CLASSES:
                 pool = _pool_gradient(d_pooled, k, K, H * W, ACC)
             if map_weight is None:
-                d_a = pool[:, None] + d_s[None, :] / (1.0 + line)
+                if dtype.primitive_bitwidth == 16:
+                    root = tl.rsqrt(1.0 + line)
+                    d_a = pool[:, None] + d_s[None, :] * (root * root)  # division takes eight instructions
+                else:
+                    d_a = pool[:, None] + d_s[None, :] / (1.0 + line)
             else:
                 weights = tl.trans(_weights(map_weight, k, K, dtype, ACC).to(OPERAND))
                 d_a = pool[:, None] + tl.zeros((BLOCK_K, BLOCK_P), ACC)
