@@ -36,6 +36,17 @@ def perturbed(model: Any) -> Any:
     return model.eval()
 
 
+def with_statistics_of(model: Any, images: Tensor) -> Any:
+    """The model in evaluation mode, its statistics those of the images, so that no layer amplifies rounding."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = None  # the mean of all batches
+    model.train()
+    with torch.no_grad():
+        model(images)
+    return model.eval()
+
+
 def small(kind: str, classes: int = 3) -> tuple[ImageNetwork, Tensor]:
     """A network of a kind, and two images for it."""
     name, arguments, size = SMALL[kind]
