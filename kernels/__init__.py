@@ -3,6 +3,7 @@
 from abn_fast.kernels.add_relu_pool import add_relu_pool
 from abn_fast.kernels.attention_gate import attention_gate, gate_features
 from abn_fast.kernels.attention_gate_from_taps import attention_gate_from_taps
+from abn_fast.kernels.attention_head_inference import attention_head_inference
 from abn_fast.kernels.batch_statistics import batch_statistics
 from abn_fast.kernels.class_evidence import (
     class_evidence,
@@ -39,6 +40,7 @@ __all__ = [
     "add_relu_pool",
     "attention_gate",
     "attention_gate_from_taps",
+    "attention_head_inference",
     "batch_norm_class_conv",
     "batch_statistics",
     "class_evidence",

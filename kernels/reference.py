@@ -165,6 +165,21 @@ def attention_gate_from_taps(
     return gated, attention.to(taps.dtype if dtype is None else dtype)
 
 
+def attention_head_inference(
+    features: Tensor,
+    stage_output: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    map_weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    gate: Gate = "residual",
+) -> tuple[Tensor, Tensor, Tensor]:
+    """GAP(a), gated features and map: `class_evidence_inference`, then `attention_gate`."""
+    pooled, score = class_evidence_inference(stage_output, weight, bias, map_weight)
+    return pooled, *attention_gate(features, score, scale, shift, gate)
+
+
 def sum_taps(taps: Tensor) -> Tensor:
     """The map score [N, 1, H, W] in float32 (float64 for float64) of taps [N, 9 P, H, W]."""
     height, width = taps.shape[-2:]

@@ -75,10 +75,10 @@ class AttentionHead(EvidenceHead):
 
     def _infer(self, stage_output: Tensor, features: Tensor) -> AttentionHeadOutput:
         weight, bias = self._folded_class_conv(kernels.compute_dtype(stage_output))
-        map_weight = self.map_conv.weight
-        pooled, taps = kernels.class_evidence_taps_inference(stage_output, weight, bias, map_weight)
         scale, shift = _norm.scale_shift(self.bn3, _norm.running_statistics(self.bn3))
-        gated, attention = kernels.attention_gate_from_taps(features, taps, scale, shift, self.gate, pooled.dtype)
+        pooled, gated, attention = kernels.attention_head_inference(
+            features, stage_output, weight, bias, self.map_conv.weight, scale, shift, self.gate
+        )
         return AttentionHeadOutput(self._attention_logits(pooled), gated, attention)
 
     def _evidence_ops(self) -> EvidenceOps:

@@ -318,6 +318,13 @@ OPS: dict[str, Op] = {
         None,
         lambda s, _: 1.10 if s.classes >= 1000 else 1.20,
     ),
+    "attention_head_inference": Op(
+        lambda ops, *x: ops.attention_head_inference(*x),
+        lambda s: [*_gate_shapes(s)[:1], *_inference_shapes(s), *_taps_shapes(s)[2:]],
+        lambda s: 2 * _x(s) + _inference_floor(s),
+        None,
+        lambda s, _: 1.10 if s.classes >= 1000 else 1.20,
+    ),
     "attention_gate_from_taps": Op(
         lambda ops, *x: ops.attention_gate_from_taps(*x, dtype=x[0].dtype), _taps_shapes, lambda s: 2 * _x(s), None
     ),

@@ -84,10 +84,16 @@ class InferenceHead(nn.Module):
             pooled, attention = kernels.class_evidence_log_map_inference(stage_output, weight, bias)
             gated = gate_features(features, attention, self.gate.gate)
         else:
-            pooled, taps = kernels.class_evidence_taps_inference(stage_output, weight, bias, self.map_conv.weight)
             shift = cast(Tensor, self.map_conv.bias)
-            gated, attention = kernels.attention_gate_from_taps(
-                features, taps, torch.ones_like(shift), shift, self.gate.gate, pooled.dtype
+            pooled, gated, attention = kernels.attention_head_inference(
+                features,
+                stage_output,
+                weight,
+                bias,
+                self.map_conv.weight,
+                torch.ones_like(shift),
+                shift,
+                self.gate.gate,
             )
         logits = None if self.classifier is None else self.classifier(pooled)
         return HeadResult(None, logits, attention, gated)

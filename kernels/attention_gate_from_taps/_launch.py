@@ -1,5 +1,7 @@
 """From tensors to a launch of the kernel."""
 
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -10,9 +12,33 @@ from abn_fast.kernels.attention_gate_from_taps import _triton
 from abn_fast.kernels.attention_gate_from_taps._plan import block_of_map, make_plan
 
 
+class Gating(NamedTuple):
+    """What a launch gates: programs, arguments, and constants but the number of warps."""
+
+    gated: Tensor
+    attention: Tensor
+    programs: int
+    arguments: tuple[Tensor | int, ...]
+    constants: dict[str, Any]
+    warps: int
+
+
 def attention_gate_from_taps(
     features: Tensor, taps: Tensor, scale: Tensor, shift: Tensor, residual: bool, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
+    gating = prepare(features, taps, scale, shift, residual, dtype)
+    launch(
+        _triton.gate_kernel,
+        gating.programs,
+        features.device,
+        *gating.arguments,
+        **gating.constants,
+        num_warps=gating.warps,
+    )
+    return gating.gated, gating.attention
+
+
+def prepare(features: Tensor, taps: Tensor, scale: Tensor, shift: Tensor, residual: bool, dtype: torch.dtype) -> Gating:
     layout = memory_format(features)
     features = features.contiguous(memory_format=layout)
     batch, channels, height, width = features.shape
@@ -26,31 +52,20 @@ def attention_gate_from_taps(
         layout == torch.channels_last,
         configuration("attention_gate_from_taps.gate", features),
     )
-    launch(
-        _triton.gate_kernel,
-        plan.programs(batch),
-        features.device,
-        features,
-        taps.contiguous(),
-        scale,
-        shift,
-        gated,
-        attention,
-        taps.shape[1] // 9,
-        plan.splits,
-        plan.chunks,
-        HEIGHT=height,
-        WIDTH=width,
-        A=plan.a,
-        B=plan.b,
-        STRIDE_A=plan.stride_a,
-        STRIDE_B=plan.stride_b,
-        BLOCK_A=plan.block_a,
-        BLOCK_B=plan.block_b,
-        BLOCK_MAP=block_of_map(plan, height * width),
-        TILES=plan.tiles,
-        RESIDUAL=residual,
-        ACC=accumulator(features, taps),
-        num_warps=plan.warps,
-    )
-    return gated, attention
+    tensors = (features, taps.contiguous(), scale, shift, gated, attention)
+    constants = {
+        "HEIGHT": height,
+        "WIDTH": width,
+        "A": plan.a,
+        "B": plan.b,
+        "STRIDE_A": plan.stride_a,
+        "STRIDE_B": plan.stride_b,
+        "BLOCK_A": plan.block_a,
+        "BLOCK_B": plan.block_b,
+        "BLOCK_MAP": block_of_map(plan, height * width),
+        "TILES": plan.tiles,
+        "RESIDUAL": residual,
+        "ACC": accumulator(features, taps),
+    }
+    arguments = (*tensors, taps.shape[1] // 9, plan.splits, plan.chunks)
+    return Gating(gated, attention, plan.programs(batch), arguments, constants, plan.warps)

@@ -56,8 +56,9 @@ def score_kernel(
     tl.store(score + n * (HEIGHT * WIDTH) + pixel, total, mask=mask)
 
 
-@triton.jit(do_not_specialize=_RUNTIME)
-def gate_kernel(
+@triton.jit
+def gate_tile(
+    program,
     features,
     taps,
     scale,
@@ -80,8 +81,8 @@ def gate_kernel(
     RESIDUAL: tl.constexpr,
     ACC: tl.constexpr,
 ):
+    """What the program of that number does: its share of an image's features; the first of an image writes the map."""
     pixels: tl.constexpr = HEIGHT * WIDTH
-    program = tl.program_id(0)
     split = program % splits
     n = (program // splits // TILES).to(tl.int64)
     tile = program // splits % TILES
@@ -108,3 +109,53 @@ def gate_kernel(
         start, offset, mask = _tile(split * chunks + chunk, tile, A, B, STRIDE_A, STRIDE_B, BLOCK_A, BLOCK_B)
         g = tl.load(features + start + offset, mask=mask, other=0.0).to(ACC)
         tl.store(gated + start + offset, g * m[None, :], mask=mask)
+
+
+@triton.jit(do_not_specialize=_RUNTIME)
+def gate_kernel(
+    features,
+    taps,
+    scale,
+    shift,
+    gated,
+    attention,
+    parts,
+    splits,
+    chunks,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    A: tl.constexpr,
+    B: tl.constexpr,
+    STRIDE_A: tl.constexpr,
+    STRIDE_B: tl.constexpr,
+    BLOCK_A: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    BLOCK_MAP: tl.constexpr,
+    TILES: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    gate_tile(
+        tl.program_id(0),
+        features,
+        taps,
+        scale,
+        shift,
+        gated,
+        attention,
+        parts,
+        splits,
+        chunks,
+        HEIGHT,
+        WIDTH,
+        A,
+        B,
+        STRIDE_A,
+        STRIDE_B,
+        BLOCK_A,
+        BLOCK_B,
+        BLOCK_MAP,
+        TILES,
+        RESIDUAL,
+        ACC,
+    )

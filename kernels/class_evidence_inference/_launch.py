@@ -1,6 +1,6 @@
 """From tensors to launches of the kernels."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -23,10 +23,36 @@ _TRITON = {
 }
 
 
+class Pooling(NamedTuple):
+    """What a launch still has to do for GAP: programs, arguments, and constants but the number of warps."""
+
+    programs: int
+    arguments: tuple[Tensor | int, ...]
+    constants: dict[str, Any]
+    warps: int
+
+
 def class_evidence_taps_inference(
     stage_output: Tensor, weight: Tensor, bias: Tensor, map_weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """GAP [N, K] and partial taps [N, 9 P, H, W]; without map weights partial log maps [N, P, H, W]."""
+    pooled, taps, pooling = product(stage_output, weight, bias, map_weight)
+    if pooling is not None:
+        launch(
+            _triton.pool_kernel,
+            pooling.programs,
+            stage_output.device,
+            *pooling.arguments,
+            **pooling.constants,
+            num_warps=pooling.warps,
+        )
+    return pooled, taps
+
+
+def product(
+    stage_output: Tensor, weight: Tensor, bias: Tensor, map_weight: Tensor | None
+) -> tuple[Tensor, Tensor, Pooling | None]:
+    """As `class_evidence_taps_inference`, with what is left to do for GAP; None where images are whole in a tile."""
     layout = memory_format(stage_output)
     stage_output = stage_output.contiguous(memory_format=layout)
     weight, bias = weight.contiguous(), bias.contiguous()
@@ -77,23 +103,13 @@ def class_evidence_taps_inference(
         num_warps=options["num_warps"],
         num_stages=options["num_stages"],
     )
-    if not plan.whole:
-        options = configuration("class_evidence_inference.pool", stage_output, **sizes)
-        block = min(options["block_classes"], triton.next_power_of_2(classes))
-        launch(
-            _triton.pool_kernel,
-            batch * triton.cdiv(classes, block),
-            stage_output.device,
-            sums,
-            pooled,
-            plan.group,
-            plan.tiles,
-            **_shared(plan, classes, pixels),
-            BLOCK_CLASSES=block,
-            ACC=acc,
-            num_warps=options["num_warps"],
-        )
-    return pooled, taps
+    if plan.whole:
+        return pooled, taps, None
+    options = configuration("class_evidence_inference.pool", stage_output, **sizes)
+    block = min(options["block_classes"], triton.next_power_of_2(classes))
+    constants = {**_shared(plan, classes, pixels), "BLOCK_CLASSES": block, "ACC": acc}
+    programs = batch * triton.cdiv(classes, block)
+    return pooled, taps, Pooling(programs, (sums, pooled, plan.group, plan.tiles), constants, options["num_warps"])
 
 
 def class_evidence_inference(

@@ -16,7 +16,7 @@ WITHOUT_TENSOR_CORES = ("sm_70", "sm_72", "sm_75")
 def class_evidence_taps_inference(
     stage_output: Tensor, weight: Tensor, bias: Tensor, map_weight: Tensor
 ) -> tuple[Tensor, Tensor]:
-    if _fuses(stage_output):
+    if fuses(stage_output):
         from abn_fast.kernels.class_evidence_inference import _launch
 
         return _launch.class_evidence_taps_inference(stage_output, weight, bias, map_weight)
@@ -41,7 +41,7 @@ def class_evidence_inference(
     stage_output: Tensor, weight: Tensor, bias: Tensor, map_weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Without map weights the log map."""
-    if _fuses(stage_output):
+    if fuses(stage_output):
         from abn_fast.kernels.class_evidence_inference import _launch
 
         return _launch.class_evidence_inference(stage_output, weight, bias, map_weight)
@@ -60,7 +60,8 @@ def _(stage_output: Tensor, weight: Tensor, bias: Tensor, map_weight: Tensor | N
     return _empty_pooled(stage_output, weight), stage_output.new_empty((batch, 1, height, width))
 
 
-def _fuses(stage_output: Tensor) -> bool:
+def fuses(stage_output: Tensor) -> bool:
+    """Whether the product is ours."""
     return runs_triton(stage_output) and architecture(stage_output.device) not in WITHOUT_TENSOR_CORES
 
 

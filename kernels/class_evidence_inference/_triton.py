@@ -122,8 +122,9 @@ def evidence_kernel(
         tl.store(taps + place, nine, mask=inside[:, None] & (tap < 9)[None, :])
 
 
-@triton.jit(do_not_specialize=["group", "tiles"])
-def pool_kernel(
+@triton.jit
+def pool_classes(
+    program,
     sums,  # [groups, tiles, SLOTS, K]
     pooled,
     group,
@@ -135,7 +136,7 @@ def pool_kernel(
     BLOCK_CLASSES: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    program = tl.program_id(0)
+    """What the program of that number does: GAP of a block of an image's classes."""
     n = program // tl.cdiv(CLASSES, BLOCK_CLASSES)
     k = program % tl.cdiv(CLASSES, BLOCK_CLASSES) * BLOCK_CLASSES + tl.arange(0, BLOCK_CLASSES)
     image = n % group
@@ -147,3 +148,19 @@ def pool_kernel(
         row = ((n // group).to(tl.int64) * tiles + tile) * SLOTS + slot
         total += tl.load(sums + row * CLASSES + k, mask=k < CLASSES, other=0.0)
     tl.store(pooled + n.to(tl.int64) * CLASSES + k, total / PIXELS, mask=k < CLASSES)
+
+
+@triton.jit(do_not_specialize=["group", "tiles"])
+def pool_kernel(
+    sums,
+    pooled,
+    group,
+    tiles,
+    CLASSES: tl.constexpr,
+    PIXELS: tl.constexpr,
+    SLOTS: tl.constexpr,
+    BLOCK_PIXELS: tl.constexpr,
+    BLOCK_CLASSES: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    pool_classes(tl.program_id(0), sums, pooled, group, tiles, CLASSES, PIXELS, SLOTS, BLOCK_PIXELS, BLOCK_CLASSES, ACC)
