@@ -6,6 +6,7 @@ from abn_fast.export.optimize import InferenceNetwork, RewriteCost, optimize_for
 from abn_fast.export.proof import Proof, ProofFailedError
 from abn_fast.export.ranges import BatchRange, SizeRange
 from abn_fast.export.session import InferenceSession
+from abn_fast.export.tensorrt import export_tensorrt
 from abn_fast.export.verify import verify
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "RewriteCost",
     "SizeRange",
     "export_onnx",
+    "export_tensorrt",
     "optimize_for_inference",
     "rewrite_costs",
     "verify",

@@ -30,9 +30,11 @@ class InferenceSession:
         runtime: "auto", which goes by the file, or a name in `abn_fast.export.runtimes.RUNTIMES`.
         device: cpu, cuda, cuda:1; by default the GPU if there is one that the runtime can use.
         outputs: names, in order; by default all that a file has, or a network's logits and map.
-        dtype: of a network's products, its own by default; a file's are fixed.
+        dtype: of a network's products, its own by default; a file's are fixed, except in OpenVINO.
         preprocessing: of pictures; by default the file's own.
-        threads: of onnxruntime; None for its own choice.
+        threads: of onnxruntime or OpenVINO; None for its own choice.
+        mode: of torch: eager; compiled, by Inductor with its weights as constants (a minute for each shape of images,
+            then faster); or cuda-graph, on a GPU.
 
     Raises:
         AbnFastError: no such file, truncated, or not abn_fast's; an unknown runtime, output or device.
@@ -48,8 +50,9 @@ class InferenceSession:
         dtype: torch.dtype | None = None,
         preprocessing: Preprocessing | None = None,
         threads: int | None = None,
+        mode: str | None = None,
     ) -> None:
-        options = RunnerOptions(device, threads, dtype, None if outputs is None else _names(outputs))
+        options = RunnerOptions(device, threads, dtype, None if outputs is None else _names(outputs), mode)
         if isinstance(path_or_model, str | Path):
             self._runner = open_runner(Path(path_or_model), runtime, options)
         elif runtime in ("auto", "torch"):

@@ -5,13 +5,17 @@ from typing import Any
 from abn_fast._errors import AbnFastError
 from abn_fast.checkpoints import read_checkpoint
 from abn_fast.export.accept import proof_path, write_proof
-from abn_fast.export.checksum import sha256
 from abn_fast.export.metadata import Metadata
 from abn_fast.export.onnx.summary import onnx_summary
+from abn_fast.export.openvino.file import file_summary
 from abn_fast.export.proof import Proof, prove
 from abn_fast.export.proof.prove import proof_images
 from abn_fast.export.runtimes import RunnerOptions, open_runner
+from abn_fast.export.tensorrt.flavour import FLAVOURS
+from abn_fast.export.tensorrt.verify import verify_engine
 from abn_fast.modules import ImageNetwork
+
+ENGINE_SUFFIXES = {flavour.suffix for flavour in FLAVOURS.values()}
 
 
 def verify(
@@ -39,12 +43,23 @@ def verify(
     """
     path = Path(file)
     checkpoint = read_checkpoint(against)
+    if path.suffix in ENGINE_SUFFIXES and path.is_file():
+        proof = verify_engine(
+            path,
+            checkpoint.model,
+            lambda metadata: _check_same(path, metadata, str(against), checkpoint.model, checkpoint.classes),
+            runtime=runtime,
+            device=device,
+            images=images,
+        )
+        write_proof(proof, path)
+        return proof
     runner = open_runner(path, runtime, RunnerOptions(device=device))
     if runner.runtime == "torch":
         raise AbnFastError(f"{path} is a checkpoint itself: give a file that abn-fast export wrote")
     _check_same(path, runner.metadata, str(against), checkpoint.model, checkpoint.classes)
     pictures = proof_images(runner.metadata, images)
-    summary = onnx_summary(path) if path.suffix == ".onnx" else {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    summary = onnx_summary(path) if path.suffix == ".onnx" else file_summary(path)
     proof = prove(
         runner, checkpoint.model, file=path.name, images=pictures, summary=summary, notes=_changes(path, summary)
     )

@@ -6,7 +6,7 @@ import click
 @click.command()
 @click.argument("checkpoint", type=click.Path())
 @click.option("--format", "format_name", default="onnx", show_default=True, help="onnx, or another of those installed.")
-@click.option("--precision", default="fp32", show_default=True, help="fp32, fp16 or bf16 in ONNX.")
+@click.option("--precision", default="fp32", show_default=True, help="fp32, fp16, bf16 or int8 in ONNX.")
 @click.option(
     "--outputs",
     help="Any of logits, attention, attention_logits, class_evidence, probabilities, attention_upsampled, separated "
@@ -20,8 +20,19 @@ import click
     show_default=True,
     help="standard: operators that all runtimes have; function: one node abn_fast::attention_gate for plugins.",
 )
+@click.option("--targets", help="Cards that an engine is built for, as sm_86,sm_89.  [default: all from sm_80 on]")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of photographs to compare on.")
+@click.option(
+    "--calibration", type=click.Path(path_type=Path), help="Folder of photographs that int8 is calibrated on."
+)
+@click.option("--quantize-for", help="cpu or tensorrt: which int8.  [default: what the format runs on]")
+@click.option("--keep-float", help="What stays float32 in int8: any of first, last, map, separated by commas.")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; by default beside the checkpoint.")
+@click.option(
+    "--server",
+    type=click.Path(path_type=Path),
+    help="Also put the file into this model repository of the NVIDIA Triton Inference Server.",
+)
 def export(
     checkpoint: str,
     format_name: str,
@@ -30,8 +41,13 @@ def export(
     batch: str,
     size: str | None,
     gate: str,
+    targets: str | None,
     images: Path | None,
+    calibration: Path | None,
+    quantize_for: str | None,
+    keep_float: str | None,
     out: Path | None,
+    server: Path | None,
 ) -> None:
     """Write CHECKPOINT as a file for deployment and prove that it is the same network.
 
@@ -43,6 +59,7 @@ def export(
     from abn_fast.checkpoints import read_checkpoint
     from abn_fast.export import BatchRange, ProofFailedError, SizeRange
     from abn_fast.export.formats import FORMATS, PRECISIONS, ExportRequest, export_checkpoint
+    from abn_fast.export.quantize import make_quantization
 
     chosen = FORMATS[checked_choice("format", format_name, FORMATS)]
     checked_choice("precision", precision, PRECISIONS)
@@ -52,8 +69,10 @@ def export(
         if loaded.preprocessing is None:
             raise AbnFastError(f"{checkpoint} does not state an image size: give --size")
         sizes = SizeRange.around(loaded.preprocessing.image_size)
-    names = None if outputs is None else tuple(name.strip() for name in outputs.split(","))
-    request = ExportRequest(sizes, batches, precision, names, gate, images)
+    names = None if outputs is None else _names(outputs)
+    chosen_targets = None if targets is None else _names(targets)
+    quantization = make_quantization(calibration, quantize_for, _names(keep_float or ""), format_name)
+    request = ExportRequest(sizes, batches, precision, names, gate, images, quantization, chosen_targets)
     path = out or Path(checkpoint).with_suffix(chosen.suffix)
     try:
         proof = export_checkpoint(loaded, path, format_name, request)
@@ -61,3 +80,11 @@ def export(
         click.echo(error.proof.table())
         raise
     click.echo(proof.table())
+    if server is not None:
+        from abn_fast.export.triton_server import write_model_repository
+
+        click.echo(f"model repository: {write_model_repository(path, server)}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",")) if text else ()

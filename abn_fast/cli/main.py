@@ -6,14 +6,17 @@ from abn_fast._errors import AbnFastError
 from abn_fast._version import __version__
 from abn_fast.cli.check_data import check_data
 from abn_fast.cli.compare import compare
+from abn_fast.cli.describe import describe
 from abn_fast.cli.evaluate import evaluate
 from abn_fast.cli.explain import explain
 from abn_fast.cli.export import export
 from abn_fast.cli.kernels import kernels
+from abn_fast.cli.load_test import load_test
 from abn_fast.cli.models import models
 from abn_fast.cli.quickstart import quickstart
 from abn_fast.cli.recipes import recipes
 from abn_fast.cli.reproduce import reproduce
+from abn_fast.cli.serve import serve
 from abn_fast.cli.train import train
 from abn_fast.cli.verify import verify
 
@@ -38,6 +41,9 @@ for command in (
     explain,
     export,
     verify,
+    describe,
+    serve,
+    load_test,
     quickstart,
     kernels,
 ):

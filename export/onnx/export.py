@@ -1,26 +1,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from abn_fast._checks import checked_choice
-from abn_fast._optional import require
 from abn_fast.checkpoints import Checkpoint
 from abn_fast.data import Preprocessing
 from abn_fast.export.accept import write_if_proved
-from abn_fast.export.describe import describe
 from abn_fast.export.formats import ExportRequest
-from abn_fast.export.metadata import Metadata
-from abn_fast.export.onnx.program import DTYPES, write_program
+from abn_fast.export.onnx.prepare import OnnxProgram, prepare_program
 from abn_fast.export.onnx.summary import onnx_summary
-from abn_fast.export.optimize.network import check_network
 from abn_fast.export.proof import Proof, prove
-from abn_fast.export.proof.prove import proof_images
+from abn_fast.export.quantize import Quantization
 from abn_fast.export.ranges import BatchRange, SizeRange
 from abn_fast.export.runtimes import Runner, RunnerOptions, open_runner
 from abn_fast.export.runtimes.torch import NetworkRunner
-from abn_fast.export.served import ServedNetwork, served_network
 from abn_fast.modules import ImageNetwork
-
-GATES = ("standard", "function")
 
 
 def export_onnx(
@@ -35,6 +27,7 @@ def export_onnx(
     preprocessing: Preprocessing | None = None,
     classes: Sequence[str] | None = None,
     images: str | Path | None = None,
+    quantization: Quantization | None = None,
 ) -> Proof:
     """Write a network as ONNX and prove the file in ONNX Runtime; it appears only if the proof holds.
 
@@ -47,7 +40,7 @@ def export_onnx(
         path: of the file.
         size: image sizes that it takes.
         batch: images at a time, 1:8:64 by default.
-        precision: fp32, fp16 or bf16, of the weights and products.
+        precision: fp32, fp16, bf16 or int8, of the weights and products.
         outputs: any of logits, attention, attention_logits, class_evidence, probabilities (softmax of the logits) and
             attention_upsampled (the map at the image's size); by default logits and, where there is one, attention.
             The file holds what they need and no more.
@@ -55,33 +48,36 @@ def export_onnx(
         preprocessing: from a picture to what the network sees.
         classes: their names.
         images: folder of photographs for the proof; by default scikit-learn's.
+        quantization: how it becomes int8.
 
     Raises:
         ProofFailedError: the file's outputs differ from the network's.
         AbnFastError: the packages of the export extra are missing, or a value is none of the above.
     """
-    check_network(model)
-    checked_choice("precision", precision, DTYPES)
-    checked_choice("gate", gate, GATES)
-    for module in ("onnx", "onnxscript", "onnxruntime"):
-        require(module, extra="export", purpose="ONNX export")
-    served = served_network(model, outputs, DTYPES[precision]).cpu()
-    metadata = describe(
+    program = prepare_program(
         model,
-        outputs=served.outputs,
-        precision=precision,
-        batch=batch or BatchRange(),
         size=size,
+        batch=batch,
+        precision=precision,
+        outputs=outputs,
+        gate=gate,
         preprocessing=preprocessing,
         classes=classes,
-        gate=gate,
+        images=images,
+        quantization=quantization,
     )
-    pictures = proof_images(metadata, images)
 
     def write(temporary: Path) -> Proof:
-        write_program(served, metadata, temporary)
-        runner, notes = _runner(temporary, served, metadata)
-        return prove(runner, model, file=Path(path).name, images=pictures, summary=onnx_summary(temporary), notes=notes)
+        notes = program.write(temporary)
+        runner, more = onnx_runner(temporary, program)
+        return prove(
+            runner,
+            model,
+            file=Path(path).name,
+            images=program.pictures,
+            summary=onnx_summary(temporary),
+            notes=[*notes, *more],
+        )
 
     return write_if_proved(Path(path), write)
 
@@ -99,11 +95,13 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path, request: ExportRequest
         preprocessing=checkpoint.preprocessing,
         classes=checkpoint.classes,
         images=request.images,
+        quantization=request.quantization,
     )
 
 
-def _runner(path: Path, network: ServedNetwork, metadata: Metadata) -> tuple[Runner, list[str]]:
-    if metadata.precision != "bf16":
+def onnx_runner(path: Path, program: OnnxProgram) -> tuple[Runner, list[str]]:
+    """What proves an ONNX file on the CPU, and notes about it."""
+    if program.metadata.precision != "bf16":
         return open_runner(path, "onnxruntime", RunnerOptions(device="cpu")), []
     note = "the file was not run: onnxruntime's CPU provider has no bf16 convolutions; torch ran the network in it"
-    return NetworkRunner(network, metadata, "cpu"), [note]
+    return NetworkRunner(program.network, program.metadata, "cpu"), [note]

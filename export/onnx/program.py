@@ -41,12 +41,18 @@ def write_program(network: ServedNetwork, metadata: Metadata, path: Path) -> Met
             model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
     versions = {"abn_fast": __version__, "torch": torch.__version__, "onnx": onnx.__version__, "opset": str(opset)}
     written = replace(metadata, versions=versions)
-    model.producer_name, model.producer_version = "abn_fast", __version__
-    model.doc_string = _description(written)
-    onnx.helper.set_model_props(model, _properties(written))
+    set_metadata(model, written)
     onnx.save(model, path)
     onnx.checker.check_model(str(path), full_check=True)
     return written
+
+
+def set_metadata(model: Any, metadata: Metadata) -> None:
+    """Have an ONNX model say what it is, and nothing else."""
+    onnx = require("onnx", extra="export", purpose="ONNX export")
+    model.producer_name, model.producer_version = "abn_fast", __version__
+    model.doc_string = _description(metadata)
+    onnx.helper.set_model_props(model, _properties(metadata))
 
 
 def check_smallest_size(network: ServedNetwork, metadata: Metadata) -> None:

@@ -10,16 +10,15 @@ from abn_fast._errors import AbnFastError
 from abn_fast._optional import require
 from abn_fast.data import Preprocessing
 from abn_fast.data._image_file import load_image
+from abn_fast.export.image_folder import evenly, image_paths
 from abn_fast.export.ranges import Size
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"}
 
 
 class ProofImages:
     """Images to compare networks on, always the same ones: photographs and noise.
 
-    Photographs come from a folder (searched through and through, in order of path) or else are crops of scikit-learn's
-    two; without scikit-learn there are none.
+    Photographs come from a folder (searched through and through, taken evenly in order of path) or else are crops of
+    scikit-learn's two; without scikit-learn there are none.
 
     Args:
         preprocessing: of the network, whose image size makes way for the size asked for.
@@ -31,14 +30,14 @@ class ProofImages:
 
     def __init__(self, preprocessing: Preprocessing, folder: str | Path | None = None) -> None:
         self.preprocessing = preprocessing
-        self._paths = None if folder is None else _image_paths(Path(folder))
+        self.paths = [] if folder is None else image_paths(folder, "images")
         self._pictures = _sample_pictures() if folder is None else []
 
     @property
     def source(self) -> str:
         """Where photographs come from, in words; empty if there are none."""
-        if self._paths is not None:
-            return f"{len(self._paths)} images of a folder"
+        if self.paths:
+            return f"{len(self.paths)} images of a folder"
         return "crops of scikit-learn's two photographs" if self._pictures else ""
 
     def photographs(self, count: int, size: Size) -> Tensor:
@@ -48,8 +47,9 @@ class ProofImages:
             AbnFastError: a file of the folder is no image; the message names it.
         """
         seen = replace(self.preprocessing, image_size=size)
-        if self._paths is not None:
-            paths = [self._paths[index % len(self._paths)] for index in range(count)]
+        if self.paths:
+            chosen = evenly(self.paths, count)
+            paths = [chosen[index % len(chosen)] for index in range(count)]
             return torch.stack([seen(load_image(path)) for path in paths])
         generator = np.random.default_rng(0)
         return torch.stack([seen(_crop(self._pictures[i % 2], generator)) for i in range(count)])
@@ -57,15 +57,6 @@ class ProofImages:
     def noise(self, count: int, size: Size) -> Tensor:
         """Standard normal noise, float32 [count, C, *size]."""
         return torch.randn(count, self.preprocessing.channels, *size, generator=torch.Generator().manual_seed(0))
-
-
-def _image_paths(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise AbnFastError(f"images {str(folder)!r}: no such folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise AbnFastError(f"images {str(folder)!r}: the folder holds no image file")
-    return paths
 
 
 def _sample_pictures() -> list[Image.Image]:

@@ -10,7 +10,7 @@ from abn_fast.data import IMAGENET, Preprocessing
 from abn_fast.export.metadata import Metadata
 from abn_fast.export.outputs import ATTENTION, ATTENTION_UPSAMPLED, LOGITS, PROBABILITIES
 from abn_fast.export.proof.images import ProofImages
-from abn_fast.export.proof.proof import TOLERANCES, Comparison, Proof
+from abn_fast.export.proof.proof import TIES, Comparison, Proof
 from abn_fast.export.proof.reference import Reference
 from abn_fast.export.ranges import Size, size_text
 from abn_fast.export.runtimes import Runner
@@ -18,6 +18,8 @@ from abn_fast.modules import ImageNetwork
 
 LEAST_MAP = 0.01
 """What the largest value of a map or of probabilities counts as at least: near 0 they are rounding noise."""
+AGREEING = {"int8": 64, "fp8": 64}
+"""Images of a size on which top classes are compared at least, by precision; by default the file's highest batch."""
 CHUNK = 8
 """Images at a time through the source model, whatever the batch."""
 
@@ -34,8 +36,8 @@ def prove(
     """Compare what a runner computes with a network's own float32 forward.
 
     At batch 1, 2 and the highest that the file states, at the best image size and, if sizes vary, a second one that is
-    not square; on photographs and on noise. Classes agree if the runner's top class is the network's, or a near-tie:
-    the network scores it less than twice the tolerance below its own.
+    not square; on photographs and on noise. Classes agree if the runner's top class is the network's, or a near-tie
+    (`TIES`).
 
     Args:
         runner: of the file.
@@ -47,26 +49,38 @@ def prove(
     """
     metadata = runner.metadata
     images = images or proof_images(metadata)
-    tolerance = TOLERANCES[metadata.precision]
+    highest = metadata.batch.high
+    count = highest * math.ceil(AGREEING.get(metadata.precision, 1) / highest)
     reference = Reference(model, metadata.outputs)
     kinds = {"photographs": images.photographs} if images.source else {}
     rows: list[Comparison] = []
     agreement: dict[str, float] = {}
+    drift: dict[str, float] = {}
+    scores = next((name for name in (LOGITS, PROBABILITIES) if name in metadata.outputs), None)
+    attention = next((name for name in (ATTENTION, ATTENTION_UPSAMPLED) if name in metadata.outputs), None)
     for kind, make in {**kinds, "noise": images.noise}.items():
         agreeing: list[Tensor] = []
+        drifts: list[Tensor] = []
         for size in _sizes(metadata):
-            given = make(metadata.batch.high, size)
+            given = make(count, size)
             chunks = [reference(chunk) for chunk in given.split(CHUNK)]
             expected = {name: torch.cat([chunk[name] for chunk in chunks]) for name in metadata.outputs}
+
             for batch in _batches(metadata):
-                computed = dict(zip(metadata.outputs, runner.run(given[:batch].contiguous()), strict=True))
+                computed = _run(runner, given[:batch])
                 for name, value in computed.items():
                     rows.append(_compare(kind, size, name, value, expected[name][:batch], _scale(name, expected[name])))
-            scores = next((name for name in (LOGITS, PROBABILITIES) if name in expected), None)
-            if scores is not None:
-                agreeing.append(_agreeing(computed[scores], expected[scores], tolerance))
+            for start in range(0, count, highest):
+                part = slice(start, start + highest)
+                computed = _run(runner, given[part]) if start else computed  # the highest batch has been run
+                if scores is not None:
+                    agreeing.append(_agreeing(computed[scores], expected[scores][part], TIES[metadata.precision]))
+                if attention is not None and computed[attention].shape == expected[attention][part].shape:
+                    drifts.append((computed[attention].float() - expected[attention][part]).abs().flatten())
         if agreeing:
             agreement[kind] = torch.cat(agreeing).double().mean().item()
+        if drifts:
+            drift[kind] = torch.cat(drifts).double().mean().item()
     notes = [
         *notes,
         *([] if images.source else ["no photographs: compared on noise alone (pip install 'abn-fast[data]')"]),
@@ -78,6 +92,7 @@ def prove(
         metadata.precision,
         tuple(rows),
         agreement,
+        drift,
         dict(summary or {}),
         tuple(notes),
     )
@@ -114,6 +129,10 @@ def _scale(output: str, expected: Tensor) -> float:
     return max(expected.abs().max().item(), least)
 
 
+def _run(runner: Runner, images: Tensor) -> dict[str, Tensor]:
+    return dict(zip(runner.metadata.outputs, runner.run(images.contiguous()), strict=True))
+
+
 def _compare(images: str, size: Size, output: str, ours: Tensor, expected: Tensor, scale: float) -> Comparison:
     batch = len(expected)
     if ours.shape != expected.shape:
@@ -123,7 +142,7 @@ def _compare(images: str, size: Size, output: str, ours: Tensor, expected: Tenso
     return Comparison(images, batch, size_text(size), output, difference, difference / scale)
 
 
-def _agreeing(ours: Tensor, expected: Tensor, tolerance: float) -> Tensor:
+def _agreeing(ours: Tensor, expected: Tensor, tie: float) -> Tensor:
     chosen = expected.gather(-1, ours.argmax(-1, keepdim=True))[..., 0]
     margin = expected.amax(-1) - chosen
-    return margin <= 2 * tolerance * expected.abs().max()
+    return margin <= 2 * tie * expected.abs().max()

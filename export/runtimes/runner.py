@@ -38,3 +38,5 @@ class RunnerOptions:
     """Of a network's products; None for its own. Of a file it is fixed."""
     outputs: tuple[str, ...] | None = None
     """Names, in order; None for a network's logits and map, or all that a file has."""
+    mode: str | None = None
+    """How torch computes: eager, compiled or cuda-graph; None for eager, and for files."""

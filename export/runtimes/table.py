@@ -17,6 +17,9 @@ class Runtime(NamedTuple):
 
 RUNTIMES = {
     "onnxruntime": Runtime("abn_fast.export.runtimes.onnxruntime", (".onnx",)),
+    "tensorrt": Runtime("abn_fast.export.runtimes.tensorrt", (".plan",)),
+    "tensorrt-rtx": Runtime("abn_fast.export.runtimes.tensorrt", (".engine",)),
+    "openvino": Runtime("abn_fast.export.runtimes.openvino", (".xml", ".onnx")),
     "torch": Runtime("abn_fast.export.runtimes.torch", (".safetensors", ".pth", ".pt", ".tar")),
 }
 """In the order in which `runtime="auto"` asks for a file's suffix; torch takes whatever no other does."""
@@ -37,5 +40,7 @@ def open_runner(path: Path, runtime: str = "auto", options: RunnerOptions | None
         raise AbnFastError(
             f"{path}: {name} reads {', '.join(RUNTIMES[name].suffixes)}; abn-fast export writes such files"
         )
+    if options is not None and options.mode is not None and name != "torch":
+        raise AbnFastError(f"mode={options.mode!r} is of torch, but {name} runs {path}")
     runner = import_module(RUNTIMES[name].module).open_file(path, options or RunnerOptions())
     return cast(Runner, runner)

@@ -1,20 +1,24 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from abn_fast._checks import checked_choice
 from abn_fast._errors import AbnFastError
 from abn_fast.checkpoints import read_checkpoint
 from abn_fast.data import Preprocessing
 from abn_fast.export.describe import describe
 from abn_fast.export.metadata import Metadata
+from abn_fast.export.optimize.compiled import CompiledNetwork
+from abn_fast.export.optimize.cuda_graph import CudaGraphNetwork
 from abn_fast.export.ranges import BatchRange, SizeRange
 from abn_fast.export.runtimes.runner import RunnerOptions
 from abn_fast.export.served import ServedNetwork, served_network
 from abn_fast.modules import ImageNetwork
 
 PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp32"}
+MODES = ("eager", "compiled", "cuda-graph")
 
 
 class NetworkRunner:
@@ -24,26 +28,41 @@ class NetworkRunner:
         network: on any device.
         metadata: its own.
         device: to move it to.
+        mode: eager; compiled by Inductor with frozen weights; or cuda-graph, on a GPU.
 
     Raises:
-        AbnFastError: there is no such device.
+        AbnFastError: there is no such device or mode.
     """
 
     runtime = "torch"
 
-    def __init__(self, network: ServedNetwork, metadata: Metadata, device: str) -> None:
+    def __init__(self, network: ServedNetwork, metadata: Metadata, device: str, mode: str = "eager") -> None:
+        checked_choice("mode", mode, MODES)
         try:
             self._device = torch.device(device)
             self._network = network.to(self._device)
         except (RuntimeError, AssertionError) as error:  # torch's own about a device
             raise AbnFastError(f"device={device!r}: {(str(error).splitlines() or ['unknown'])[0]}") from None
+        if mode == "cuda-graph" and self._device.type != "cuda":
+            raise AbnFastError(f"mode='cuda-graph' is of GPUs, but the device is {device!r}: take mode='compiled'")
+        self._call: Callable[[Tensor], Sequence[Tensor]] = self._eager
+        if mode == "compiled":
+            self._call = CompiledNetwork(self._network)
+        elif mode == "cuda-graph":
+            self._call = CudaGraphNetwork(self._network, self._device)
         self.metadata = metadata
         self.provider = f"{self._device}, {str(network.network.dtype).removeprefix('torch.')}"
+        if mode != "eager":
+            self.provider += f", {mode}"
 
     def run(self, images: Tensor) -> tuple[Tensor, ...]:
         """As `Runner.run`."""
-        with torch.inference_mode():
-            return tuple(self._network(images.to(self._device)))
+        return tuple(self._call(images.to(self._device)))
+
+    @torch.inference_mode()
+    def _eager(self, images: Tensor) -> Sequence[Tensor]:
+        outputs: Sequence[Tensor] = self._network(images)
+        return outputs
 
 
 def run_model(
@@ -61,7 +80,7 @@ def run_model(
         classes: their names.
 
     Raises:
-        AbnFastError: an unknown device, dtype or output.
+        AbnFastError: an unknown device, dtype, mode or output.
     """
     if options.threads is not None:
         raise AbnFastError(f"threads={options.threads}: torch's are the whole process's: torch.set_num_threads(...)")
@@ -75,7 +94,8 @@ def run_model(
         preprocessing=preprocessing,
         classes=classes,
     )
-    return NetworkRunner(network, metadata, options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return NetworkRunner(network, metadata, device, options.mode or "eager")
 
 
 def open_file(path: Path, options: RunnerOptions) -> NetworkRunner:

@@ -1,0 +1,1 @@
+"""OpenVINO's own files, for CPUs."""
