@@ -1,7 +1,7 @@
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Run = Callable[[], Any]
@@ -18,6 +18,23 @@ def interleaved(ours: Run, peer: Run, rounds: int) -> tuple[list[float], list[fl
             started = time.perf_counter()
             run()
             seconds.append(time.perf_counter() - started)
+    return times
+
+
+def rotated(runs: Mapping[str, Run], rounds: int, idle: float = 0.25) -> dict[str, list[float]]:
+    """Seconds of each round of all, turn by turn, each after a pause and an untimed call.
+
+    The threads of one runtime spin for a while after its work, and would slow the next one down.
+    """
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    gc.collect()
+    for _ in range(rounds):
+        for name, run in runs.items():
+            time.sleep(idle)
+            run()
+            started = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - started)
     return times
 
 

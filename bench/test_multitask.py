@@ -15,6 +15,8 @@ from bench._compare import record
 from bench.peers.published_multi_task import task_by_task
 
 TASKS, BATCH, SIZE = 40, 8, 224
+LEAST = 1.05
+"""How many times as fast as the loop; 1.26 is what the saved operations give, 1.2 the aim."""
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -43,7 +45,8 @@ def test_tasks_together_against_the_loop_in_the_same_layout(layout: str, benchma
     for own, published in zip(ours(), loop(), strict=True):
         torch.testing.assert_close(own, published, rtol=1e-5, atol=1e-5 * published.abs().max().item())
     case = f"multi_task_abn_resnet50, T {TASKS}, batch {BATCH}, {SIZE}x{SIZE}, float32"
-    record(benchmark, case, f"tasks together, {layout}", f"published loop, {layout}", ours, loop, rounds=3)
+    ratio = record(benchmark, case, f"tasks together, {layout}", f"published loop, {layout}", ours, loop, rounds=3)
+    assert ratio >= LEAST
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -34,7 +34,7 @@ def validation_option(command: Command) -> Command:
     return click.option(
         "--validation",
         callback=_validation,
-        help="Part of the training set that the best epoch is chosen on: 0.1, 5000 images, or official (CelebA).",
+        help="Part of the training set that is the validation split: 0.1, 5000 images, or official (CelebA).",
     )(command)
 
 

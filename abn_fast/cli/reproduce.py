@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.option("--run", "runs", is_flag=True, help="Train what has not been trained yet; an interrupted run goes on.")
 @click.option("--set", "assignments", multiple=True, help="KEY=VALUE for every cell: data.root=/data, epochs=1, ...")
 @click.option("--device", help="cpu, cuda, cuda:1; by default the GPU if there is one.")
-@click.option("--workers", type=int, default=0, show_default=True, help="Processes that load images.")
+@click.option("--workers", type=int, help="Processes that load images; by default one a core, up to 8, for files.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True)
 def reproduce(
     table: str | None,
@@ -24,7 +24,7 @@ def reproduce(
     runs: bool,
     assignments: tuple[str, ...],
     device: str | None,
-    workers: int,
+    workers: int | None,
     out: Path,
 ) -> None:
     """The paper's tables: list them, show one with the published figures beside ours, or train its cells (--run)."""
@@ -50,7 +50,7 @@ def reproduce(
         click.echo(_line(cell, out / table))
 
 
-def _run(cell: "Cell", out: Path, assignments: tuple[str, ...], device: str | None, workers: int) -> None:
+def _run(cell: "Cell", out: Path, assignments: tuple[str, ...], device: str | None, workers: int | None) -> None:
     from abn_fast.cli.train import run_recipe
     from abn_fast.recipes import read_recipe
     from abn_fast.training import RunFolder, choose_device

@@ -30,6 +30,8 @@ SETTINGS = {
 }
 """Options of the command line that are settings of the training."""
 
+COMPILE = ["auto", "off", "default", "reduce-overhead", "max-autotune"]
+
 
 @click.command()
 @click.option("--recipe", help="A name of `abn-fast recipes` or a YAML file; other options change it.")
@@ -53,10 +55,10 @@ SETTINGS = {
 @click.option("--label-smoothing", type=float, help="[default: 0]")
 @validation_option
 @click.option("--precision", type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]), help="[default: auto]")
-@click.option("--compile", type=click.Choice(["auto", "off", "default", "max-autotune"]), help="[default: auto]")
+@click.option("--compile", type=click.Choice(COMPILE), help="[default: auto]")
 @click.option("--seed", type=int, help="[default: 0]")
 @click.option("--device", help="cpu, cuda, cuda:1; by default the GPU if there is one.")
-@click.option("--workers", type=int, default=0, show_default=True, help="Processes that load images.")
+@click.option("--workers", type=int, help="Processes that load images; by default one a core, up to 8, for files.")
 @click.option("--out", type=click.Path(), help="Folder of the run; by default runs/MODEL-DATA.")
 @click.option(
     "--resume",
@@ -66,7 +68,7 @@ SETTINGS = {
 @click.option("--log", type=click.Choice(["csv", "tensorboard"]), default="csv", show_default=True)
 @click.pass_context
 def train(
-    context: click.Context, resume: str | None, device: str | None, workers: int, log: str, **options: Any
+    context: click.Context, resume: str | None, device: str | None, workers: int | None, log: str, **options: Any
 ) -> None:
     """Train a model; the run's folder gets last.safetensors, metrics.csv, curve.png, summary.json and README.md.
 
@@ -92,14 +94,16 @@ def run_recipe(
     folder: "RunFolder",
     resume: str | None,
     device: Any,
-    workers: int,
+    workers: int | None,
     log: str = "csv",
 ) -> None:
     """Train what a recipe, or the run in a folder, says; `resume` as on the command line."""
+    from abn_fast._errors import AbnFastError
     from abn_fast.models import create_model
     from abn_fast.recipes import Recipe
     from abn_fast.training import distributed
     from abn_fast.training import train as train_model
+    from abn_fast.training._feed import workers_for
     from abn_fast.training.model_card import write_model_card
 
     first = distributed.rank() == 0
@@ -108,15 +112,18 @@ def run_recipe(
     recipe = Recipe.from_dict(folder.read_settings()) if goes_on else given
     assert recipe is not None
     if goes_on and given is not None:
-        _check_same(recipe, given, folder)
+        _check_same(recipe, given, folder, ignored=("model.",) if weights else ())
+    saved = goes_on and folder.checkpoint.exists()
+    if goes_on and given is None and not saved:
+        raise AbnFastError(f"{folder.path} has no checkpoint yet: start it again by its own command with --resume auto")
     train_set, validation_set, test_set = _open_all(recipe.data, recipe.training)
     recipe.model["arguments"].setdefault("num_classes", len(train_set.classes))
-    if goes_on:
+    if saved:
         model = create_model(recipe.model["name"], **recipe.model["arguments"])
     else:
         model = _initial_model(weights, recipe)
-        if first:
-            folder.create(recipe.to_dict())
+    if first and not goes_on:
+        folder.create(recipe.to_dict())
     channels_last(model, device)
     summary = train_model(
         model,
@@ -125,8 +132,8 @@ def run_recipe(
         recipe.training,
         folder.path,
         validation_set=validation_set,
-        resume=goes_on and folder.checkpoint.exists(),
-        workers=workers,
+        resume=saved,
+        workers=workers_for(train_set) if workers is None else workers,
         progress=True,
         log=click.echo,
         metrics=_tensorboard(folder) if log == "tensorboard" and first else None,
@@ -226,13 +233,13 @@ def _tensorboard(folder: "RunFolder") -> "Callable[[dict[str, float]], None]":
     return write
 
 
-def _check_same(stored: "Recipe", given: "Recipe", folder: "RunFolder") -> None:
+def _check_same(stored: "Recipe", given: "Recipe", folder: "RunFolder", ignored: tuple[str, ...]) -> None:
     """Refuse to go on with a run that was started with other settings."""
     from abn_fast._errors import AbnFastError
     from abn_fast.training.run import flat_settings
 
     old, new = flat_settings(stored.to_dict()), flat_settings(given.to_dict())
-    ignored = ("departs", "about", "model.arguments.num_classes")
+    ignored = ("departs", "about", "model.arguments.num_classes", *ignored)
     for key in sorted(set(old) | set(new)):
         if not key.startswith(ignored) and old.get(key) != new.get(key):
             raise AbnFastError(

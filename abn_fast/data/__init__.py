@@ -9,6 +9,7 @@ from abn_fast.data.image_files import ImageFiles
 from abn_fast.data.image_folder import ImageFolder
 from abn_fast.data.imagenet import ImageNet
 from abn_fast.data.preprocessing import CIFAR, IMAGENET, Preprocessing
+from abn_fast.data.rand_augment import RandAugment
 from abn_fast.data.sampler import EpochSampler
 from abn_fast.data.skip_unreadable import SkipUnreadable
 from abn_fast.data.split import split_indices
@@ -30,6 +31,7 @@ __all__ = [
     "InMemoryImages",
     "Preprocessing",
     "Problem",
+    "RandAugment",
     "SkipUnreadable",
     "UnreadableImageError",
     "as_image_dataset",

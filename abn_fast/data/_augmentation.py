@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -8,27 +9,23 @@ from torch import Tensor
 from abn_fast.data.preprocessing import Preprocessing
 
 
-def shift_and_flip(
-    images: npt.NDArray[np.uint8], draws: npt.NDArray[np.float64], padding: int, flip: bool
-) -> npt.NDArray[np.uint8]:
-    """Pad with black, cut the original size out at a random place and mirror half of the images.
+def shift_and_flip(images: npt.NDArray[np.uint8], shifts: npt.NDArray[np.int64], padding: int) -> npt.NDArray[np.uint8]:
+    """Move the images, fill with black what comes in, and mirror some.
 
     Args:
         images: [N, H, W, C].
-        draws: [N, 3] in [0, 1): vertical place, horizontal place, mirror.
+        shifts: [N, 3]: the row and column of the image, -padding to padding, that become the first; 1 to mirror it.
         padding: pixels on every side.
-        flip: whether to mirror.
     """
     count, height, width, _ = images.shape
     padded = np.zeros((count, height + 2 * padding, width + 2 * padding, images.shape[3]), np.uint8)
     padded[:, padding : padding + height, padding : padding + width] = images
     # all possible crops, a view: [N, 2 * padding + 1, 2 * padding + 1, C, H, W]
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-    top, left = (draws[:, :2] * (2 * padding + 1)).astype(np.int64).T
+    top, left = shifts[:, :2].T + padding
     cropped: npt.NDArray[np.uint8] = windows.transpose(0, 1, 2, 4, 5, 3)[np.arange(count), top, left]
-    if flip:
-        mirrored = draws[:, 2] < 0.5
-        cropped[mirrored] = cropped[mirrored, :, ::-1]
+    mirrored = shifts[:, 2] == 1
+    cropped[mirrored] = cropped[mirrored, :, ::-1]
     return cropped
 
 
@@ -37,7 +34,11 @@ PICTURE_DRAWS = 4 * RESIZED_CROP_TRIES + 1
 
 
 def augment_picture(
-    image: Image.Image, preprocessing: Preprocessing, draws: npt.NDArray[np.float64], crop: bool = True
+    image: Image.Image,
+    preprocessing: Preprocessing,
+    draws: npt.NDArray[np.float64],
+    crop: bool = True,
+    change: Callable[[Image.Image], Image.Image] = lambda image: image,
 ) -> Tensor:
     """Cut a random rectangle out of a picture, resize it, mirror half of the pictures and normalise.
 
@@ -45,15 +46,16 @@ def augment_picture(
         image: of any size.
         preprocessing: gives the size and the normalisation.
         draws: [41] in [0, 1): mirror, then those of `resized_crop_box`.
-        crop: if False, the picture is preprocessed as for evaluation and then mirrored or not.
+        crop: if False, the picture is resized as for evaluation and then mirrored or not.
+        change: what else is done to the picture of its final size.
     """
     if crop:
         box = resized_crop_box(*image.size, draws[1:].reshape(RESIZED_CROP_TRIES, 4))
         height, width = preprocessing.image_size
         image = preprocessing.convert(image).resize((width, height), preprocessing.resampling, box=box)
-        pixels = preprocessing.to_tensor(image)
     else:
-        pixels = preprocessing(image)
+        image = preprocessing.resize(image)
+    pixels = preprocessing.to_tensor(change(image))
     return pixels.flip(-1) if draws[0] < 0.5 else pixels
 
 

@@ -14,6 +14,7 @@ from abn_fast._errors import AbnFastError
 from abn_fast.data._augmentation import shift_and_flip
 from abn_fast.data._random import uniform
 from abn_fast.data.preprocessing import Preprocessing
+from abn_fast.data.rand_augment import RandAugment
 
 Task = Literal["single-label", "multi-label"]
 Data = TypeVar("Data", bound="ImageDataset")
@@ -33,7 +34,10 @@ class ImageDataset(Dataset[tuple[Tensor, Any]]):
         preprocessing: what was done to the pictures.
         boxes: float32 [N, 4], the objects' (x0, y0, x1, y1) in pixels of the images as returned, or None where
             they are unknown or augmentation moves the objects.
+        rand_augment: what else augmentation does to each picture, or None.
     """
+
+    rand_augment: RandAugment | None = None
 
     def __init__(
         self,
@@ -102,11 +106,19 @@ class ImageDataset(Dataset[tuple[Tensor, Any]]):
     def _draws(self, indices: npt.ArrayLike, columns: int) -> npt.NDArray[np.float64]:
         return uniform("augment", self.augmentation_seed, int(self._epoch), rows=indices, columns=columns)
 
+    def _rand_augmented(self, image: Image.Image, index: int) -> Image.Image:
+        if self.rand_augment is None:
+            return image
+        return self.rand_augment(image, self.augmentation_seed, int(self._epoch), index)
+
 
 class InMemoryImages(ImageDataset):
     """Pictures of one size held in memory, read and augmented a batch at a time.
 
     Augmentation moves the picture by up to 4 pixels each way (filled with black) and, if asked, mirrors it.
+
+    Attributes:
+        keeps_pixels: whether preprocessing is normalisation alone.
 
     Args:
         images: uint8 [N, H, W, 3].
@@ -142,7 +154,7 @@ class InMemoryImages(ImageDataset):
         self.images = images
         self.flip = flip
         same_size = preprocessing.image_size == (height, width) and preprocessing.crop_pct == 1
-        self._keeps_pixels = same_size and preprocessing.channels == 3
+        self.keeps_pixels = same_size and preprocessing.channels == 3
 
     def __len__(self) -> int:
         return len(self.images)
@@ -161,13 +173,22 @@ class InMemoryImages(ImageDataset):
         chosen = torch.as_tensor(indices)
         pixels = self.images.flatten(1).index_select(0, chosen).view(-1, *self.images.shape[1:]).numpy()
         if self.augment:
-            pixels = shift_and_flip(pixels, self._draws(indices, 3), self.padding, self.flip)
-        if self._keeps_pixels:
+            pixels = shift_and_flip(pixels, self.shifts(indices), self.padding)
+            if self.rand_augment is not None:
+                pairs = zip(pixels, indices, strict=True)
+                pixels = np.stack([np.asarray(self._rand_augmented(Image.fromarray(p), i)) for p, i in pairs])
+        if self.keeps_pixels:
             pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))  # [N, C, H, W]
             images = self.preprocessing.normalize(torch.from_numpy(pixels).float().div_(255))
         else:
             images = torch.stack([self.preprocessing(Image.fromarray(image)) for image in pixels])
         return images, self.labels[chosen]
+
+    def shifts(self, indices: Sequence[int]) -> npt.NDArray[np.int64]:
+        """The augmentation of these samples, [N, 3]: first row and column of the picture seen, and 1 if mirrored."""
+        draws = self._draws(indices, 3)
+        shifts = (draws[:, :2] * (2 * self.padding + 1)).astype(np.int64) - self.padding
+        return np.concatenate([shifts, ((draws[:, 2:] < 0.5) & self.flip).astype(np.int64)], axis=1)
 
     def _keep(self, chosen: Tensor) -> None:
         self.images = self.images[chosen]

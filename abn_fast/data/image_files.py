@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,10 @@ class ImageFiles(ImageDataset):
         image = load_image(self.paths[index])
         label = self.labels[index]
         if self.augment:
-            draws = self._draws([index % len(self)], PICTURE_DRAWS)[0]
-            pixels = augment_picture(image, self.preprocessing, draws, self.crop)
+            index %= len(self)
+            draws = self._draws([index], PICTURE_DRAWS)[0]
+            change = partial(self._rand_augmented, index=index)
+            pixels = augment_picture(image, self.preprocessing, draws, self.crop, change)
         else:
             pixels = self.preprocessing(image)
         return pixels, int(label) if label.ndim == 0 else label

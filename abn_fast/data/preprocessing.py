@@ -64,11 +64,14 @@ class Preprocessing:
         Raises:
             AbnFastError: the picture's mode does not convert to this number of channels.
         """
+        return self.to_tensor(self.resize(image))
+
+    def resize(self, image: Image.Image) -> Image.Image:
+        """The resized and cropped picture, before normalisation."""
         image = self.convert(image)
         resized_size, (left, top) = self._geometry(*image.size)
         height, width = self.image_size
-        image = image.resize(resized_size, self.resampling).crop((left, top, left + width, top + height))
-        return self.to_tensor(image)
+        return image.resize(resized_size, self.resampling).crop((left, top, left + width, top + height))
 
     def to_tensor(self, image: Image.Image) -> Tensor:
         """Normalise a picture at the size it has, into float32 [C, H, W]."""

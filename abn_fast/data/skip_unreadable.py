@@ -6,6 +6,7 @@ from torch import Tensor
 from abn_fast._errors import AbnFastError
 from abn_fast.data._image_file import UnreadableImageError
 from abn_fast.data.dataset import ImageDataset, Task
+from abn_fast.data.rand_augment import RandAugment
 
 
 class SkipUnreadable(ImageDataset):
@@ -39,6 +40,15 @@ class SkipUnreadable(ImageDataset):
     def task(self) -> Task:
         """That of the data set."""
         return self.dataset.task
+
+    @property
+    def rand_augment(self) -> RandAugment | None:
+        """That of the data set."""
+        return self.dataset.rand_augment
+
+    @rand_augment.setter
+    def rand_augment(self, change: RandAugment | None) -> None:
+        self.dataset.rand_augment = change
 
     @property
     def skipped(self) -> list[int]:

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -84,7 +85,8 @@ class _TorchDataset(ImageDataset):
         if isinstance(image, Image.Image):
             if self.augment:
                 draws = self._draws([index % len(self)], PICTURE_DRAWS)[0]
-                image = augment_picture(image, self.preprocessing, draws, self.crop)
+                change = partial(self._rand_augmented, index=index % len(self))
+                image = augment_picture(image, self.preprocessing, draws, self.crop, change)
             else:
                 image = self.preprocessing(image)
         if not isinstance(image, Tensor) or image.ndim != 3 or not image.is_floating_point():

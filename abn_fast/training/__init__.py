@@ -1,6 +1,13 @@
 """Training and evaluation."""
 
-from abn_fast.training.config import LossConfig, MixConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+from abn_fast.training.config import (
+    LossConfig,
+    MixConfig,
+    OptimizerConfig,
+    RandAugmentConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
 from abn_fast.training.device import autocast, choose_device
 from abn_fast.training.evaluation import evaluate
 from abn_fast.training.run import RunFolder
@@ -10,6 +17,7 @@ __all__ = [
     "LossConfig",
     "MixConfig",
     "OptimizerConfig",
+    "RandAugmentConfig",
     "RunFolder",
     "ScheduleConfig",
     "TrainingConfig",

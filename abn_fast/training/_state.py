@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -50,16 +51,22 @@ def restore(checkpoint: Checkpoint, optimizer: Optimizer, average: nn.Module | N
     """
     if not checkpoint.training:
         raise AbnFastError("this checkpoint holds a model without the state of its training: start a new run from it")
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
     states: dict[int, dict[str, Any]] = {}
     averaged: dict[str, Tensor] = {}
     for name, value in checkpoint.training_tensors.items():
         kind, _, rest = name.partition(".")
         if kind == "optimizer":
             index, _, key = rest.partition(".")
-            states.setdefault(int(index), {})[key] = value
+            states.setdefault(int(index), {})[key] = _in_layout_of(parameters[int(index)], value)
         elif kind == "average":
             averaged[rest] = value
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     if average is not None:
         average.load_state_dict(averaged)
     return Position(**checkpoint.training)
+
+
+def _in_layout_of(parameter: Tensor, value: Tensor) -> Tensor:
+    """The value with the strides of its parameter: fused optimizers go through both as they lie in memory."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value

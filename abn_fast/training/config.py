@@ -8,7 +8,7 @@ from abn_fast._checks import checked_choice, checked_fraction, checked_whole
 from abn_fast._errors import AbnFastError
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
-Compile = Literal["auto", "off", "default", "max-autotune"]
+Compile = Literal["auto", "off", "default", "reduce-overhead", "max-autotune"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,24 @@ class MixConfig:
 
 
 @dataclass(frozen=True)
+class RandAugmentConfig:
+    """RandAugment (Cubuk et al., NeurIPS 2020) after the data set's own augmentation.
+
+    Attributes:
+        operations: that a picture gets; 0 is off.
+        magnitude: their strength, 0 to 30.
+    """
+
+    operations: int = 0
+    magnitude: int = 9
+
+    def __post_init__(self) -> None:
+        _at_least("rand_augment.operations", self.operations)
+        if not 0 <= self.magnitude <= 30:
+            raise AbnFastError(f"rand_augment.magnitude={self.magnitude!r}; expected 0 to 30")
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """How to train; a run keeps it in run.json.
 
@@ -104,13 +122,15 @@ class TrainingConfig:
         schedule: of the learning rate.
         loss: its weights.
         mix: of the images of a batch.
+        rand_augment: of every picture.
         accumulation_steps: parts in which a batch passes through the network, for less memory.
         clip_norm: largest norm of all gradients together; None does not clip.
         ema_decay: of an exponential moving average of the weights, which is then what is evaluated; None keeps none.
         freeze_batch_norm: whether batch norm keeps its running statistics, as in fine-tuning.
         synchronise_batch_norm: whether statistics are those of all processes' images; on GPUs.
         precision: "auto" is bf16 where the device computes in it, else "fp32"; "tf32" and "fp16" are for GPUs.
-        compile: torch.compile's mode; "auto" is "default" on a GPU and "off" on a CPU.
+        compile: torch.compile's mode; "auto" is "default" on a GPU and "off" on a CPU. "reduce-overhead" and, alone and
+            without accumulation, "max-autotune" record CUDA graphs.
         checkpoint_steps: steps after which the run is saved within an epoch too; 0 saves after epochs only.
         seed: of weights, order, augmentation, mixing and dropout.
     """
@@ -121,6 +141,7 @@ class TrainingConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     mix: MixConfig = field(default_factory=MixConfig)
+    rand_augment: RandAugmentConfig = field(default_factory=RandAugmentConfig)
     accumulation_steps: int = 1
     clip_norm: float | None = None
     ema_decay: float | None = None

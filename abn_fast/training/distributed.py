@@ -1,8 +1,11 @@
 """The processes that train together, as torchrun starts them; alone, every function does what one process needs."""
 
 import os
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -35,11 +38,40 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, world_size = next(rendezvous("env://"))
+    store = of_this_start(store, rank, world_size)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     try:
         yield device
     finally:
         dist.destroy_process_group()
+
+
+def of_this_start(store: Any, rank: int, world_size: int) -> Any:
+    """The part of a store that processes which started together have for themselves.
+
+    torchrun's agent keeps its store when it restarts the processes, and with it the addresses of those that are gone,
+    to which new ones then connect in vain (https://github.com/pytorch/pytorch/issues/135712). No number that an agent
+    gives its processes is the same on all machines, so the first process makes one up and answers every call with
+    it until that caller, and not one that is gone, has taken it.
+    """
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    own = uuid.uuid4().hex
+    if rank:
+        store.set(f"call {rank}", own)
+        start = store.get(f"answer {own}").decode()  # waits for it
+        store.set(f"{start} {rank}", "taken")
+        return PrefixStore(start, store)
+    for other in range(1, world_size):
+        while not store.check([f"{own} {other}"]):
+            if store.check([f"call {other}"]):
+                store.set(f"answer {store.get(f'call {other}').decode()}", own)
+            time.sleep(0.01)
+    return PrefixStore(own, store)
 
 
 def world_size() -> int:

@@ -2,7 +2,6 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from abn_fast._errors import AbnFastError
@@ -10,6 +9,7 @@ from abn_fast.data import ImageDataset
 from abn_fast.explain import energy_in_box, inverted, pointing_game, upsample
 from abn_fast.modules import ABNOutput, ImageNetwork, TaskClassifier
 from abn_fast.training import distributed
+from abn_fast.training._feed import Batch, image_loader, moved
 from abn_fast.training.config import LossConfig, Precision
 from abn_fast.training.device import autocast
 from abn_fast.training.objective import Output, Tally, loss_of
@@ -42,25 +42,14 @@ def evaluate(
     batches = [list(own[start : start + batch_size]) for start in range(0, len(own), batch_size)]
     loader = image_loader(dataset, workers, batches)
     with torch.inference_mode(), tqdm(total=len(own), unit="img", disable=None if progress else True) as bar:
-        for indices, (images, output, target) in zip(batches, _outputs(model, loader, device, precision), strict=True):
+        for indices, (images, output, target) in zip(
+            batches, _outputs(model, moved(loader, device), precision), strict=True
+        ):
             tally.add(loss_of(output, target, LossConfig()), output, target)
             if isinstance(output, ABNOutput) and dataset.boxes is not None:
                 hits.add(output.attention, dataset.boxes[indices], images.shape[-2:])
             bar.update(len(images))
     return tally.means() | hits.means()
-
-
-def image_loader(
-    dataset: ImageDataset, workers: int, batches: Sequence[list[int]]
-) -> "DataLoader[tuple[Tensor, Tensor]]":
-    """The batches of a data set that have these indices; unlike torch's default it leaves the random state alone."""
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),
-    )
 
 
 def make_tally(model: ImageNetwork, dataset: ImageDataset, sums: Sequence[float] | None = None) -> Tally:
@@ -90,16 +79,15 @@ def has_attention(model: nn.Module) -> bool:
 
 
 def _outputs(
-    model: ImageNetwork, loader: DataLoader[tuple[Tensor, Tensor]], device: torch.device, precision: Precision
+    model: ImageNetwork, batches: Iterator[Batch], precision: Precision
 ) -> Iterator[tuple[Tensor, Output, Tensor]]:
     was_training = model.training
     model.eval()
     try:
-        for images, target in loader:
-            images = images.to(device, memory_format=torch.channels_last)
-            with autocast(device, precision):
+        for images, target in batches:
+            with autocast(images.device, precision):
                 output = model(images)
-            yield images, output, target.to(device)
+            yield images, output, target
     finally:
         model.train(was_training)
 

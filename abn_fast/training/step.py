@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from abn_fast._errors import AbnFastError
 from abn_fast.training.config import LossConfig, TrainingConfig
 from abn_fast.training.device import autocast, chosen_precision
 from abn_fast.training.distributed import world_size
@@ -40,8 +41,8 @@ class TrainingStep:
         self.failed_step = torch.full((), -1, dtype=torch.int64, device=self.device)
         self._parameters = [each for group in optimizer.param_groups for each in group["params"]]
         self._network: Any = _NetworkAndLoss(model, config.loss)
-        if compile_mode(config, self.device) != "off":
-            mode = compile_mode(config, self.device)
+        mode = compile_mode(config, self.device)
+        if mode != "off":
             self._network.compile(fullgraph=True, mode=None if mode == "default" else mode)
         if world_size() > 1:
             self._network = DistributedDataParallel(self._network)
@@ -113,10 +114,22 @@ class _NetworkAndLoss(nn.Module):
 
 
 def compile_mode(config: TrainingConfig, device: torch.device) -> str:
-    """The mode of torch.compile: what the configuration says, or what pays on the device."""
-    if config.compile != "auto":
+    """The mode of torch.compile: what the configuration says, or what pays on the device.
+
+    Raises:
+        AbnFastError: "reduce-overhead" where CUDA graphs are not safe: the next part of a batch overwrites a graph's
+            gradients, and processes together write each other's running statistics between two replays.
+    """
+    if config.compile == "auto":
+        return "default" if device.type == "cuda" else "off"
+    if config.accumulation_steps == 1 and world_size() == 1:
         return config.compile
-    return "default" if device.type == "cuda" else "off"
+    if config.compile == "reduce-overhead":
+        raise AbnFastError(
+            "compile='reduce-overhead' is for one process and accumulation_steps=1, where CUDA graphs are safe: use "
+            "compile='default'"
+        )
+    return "max-autotune-no-cudagraphs" if config.compile == "max-autotune" else config.compile
 
 
 def _parts(images: Tensor, target: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:

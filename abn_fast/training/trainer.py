@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -14,16 +13,17 @@ from tqdm import tqdm
 
 from abn_fast._errors import AbnFastError
 from abn_fast.checkpoints import read_checkpoint, save_checkpoint
-from abn_fast.data import EpochSampler, ImageDataset, SkipUnreadable, as_image_dataset
+from abn_fast.data import EpochSampler, ImageDataset, RandAugment, SkipUnreadable, as_image_dataset
 from abn_fast.modules import ImageNetwork
 from abn_fast.training import distributed
 from abn_fast.training._batches import make_mix, seed_step, sharded_batches
+from abn_fast.training._feed import Feed
 from abn_fast.training._interrupt import Interruption
 from abn_fast.training._state import Position, restore, training_tensors
 from abn_fast.training.config import TrainingConfig
 from abn_fast.training.curve import write_learning_curve
 from abn_fast.training.device import set_float32_products
-from abn_fast.training.evaluation import check_classes, evaluate, image_loader, make_tally
+from abn_fast.training.evaluation import check_classes, evaluate, make_tally
 from abn_fast.training.objective import Tally
 from abn_fast.training.optimizer import make_optimizer
 from abn_fast.training.run import RunFolder, write_text
@@ -72,7 +72,8 @@ def train(
         folder: of the run.
         validation_set: evaluated after each epoch; the best one is chosen by it.
         resume: go on from the folder's last.safetensors.
-        workers: processes that load images.
+        workers: processes that load images; those of `InMemoryImages` that a GPU has room for are kept and augmented
+            there instead. summary.json says which, and the share of the time that steps wait for data.
         progress: show a bar on a terminal.
         log: takes one line an epoch.
         metrics: takes an epoch's metrics, for example to write them to TensorBoard.
@@ -88,6 +89,12 @@ def train(
             check_classes(model, dataset)
     if len(train_set) < distributed.world_size():
         raise AbnFastError(f"{len(train_set)} images for {distributed.world_size()} processes: use fewer processes")
+    if config.rand_augment.operations:
+        if not train_set.augment:
+            raise AbnFastError(
+                "rand_augment.operations is above 0, but the training set was opened without augment=True"
+            )
+        train_set.rand_augment = RandAugment(config.rand_augment.operations, config.rand_augment.magnitude)
     trainer = _Trainer(model, train_set, test_set, validation_set, config, RunFolder(Path(folder)))
     trainer.workers, trainer.progress, trainer.log, trainer.metrics = workers, progress, log, metrics
     if resume:
@@ -148,6 +155,7 @@ class _Trainer:
     def run(self) -> dict[str, Any]:
         set_float32_products(self.config.precision)
         self.step = TrainingStep(self.model, self.optimizer, self.config)
+        self.feed = Feed(self.train_set, self.device, self.workers)
         if self.position.scaler:
             self.step.scaler.load_state_dict(self.position.scaler)
         self.started = time.perf_counter()
@@ -174,7 +182,6 @@ class _Trainer:
         order = list(EpochSampler(len(self.train_set), config.seed, position.epoch, position.images))
         batches = sharded_batches(order, config.batch_size, rank, world_size)
         self.train_set.set_epoch(position.epoch)
-        loader = image_loader(self.train_set, self.workers, [indices for _, indices in batches])
         steps_per_epoch = -(-len(self.train_set) // config.batch_size)
         tally = self.tally()
         bar.set_description(f"epoch {position.epoch + 1}/{config.epochs}")
@@ -183,11 +190,10 @@ class _Trainer:
             _freeze_batch_norm(self.model)
         stopped = False
         ended = time.perf_counter()
-        for (total, indices), (images, target) in zip(batches, loader, strict=True):
+        loaded = self.feed.batches([indices for _, indices in batches])
+        for (total, indices), (images, target) in zip(batches, loaded, strict=True):
             step = position.epoch * steps_per_epoch + position.images // config.batch_size
             seed_step(config.seed, step, rank)
-            images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-            target = target.to(device, non_blocking=True)
             if self.mix is not None:
                 images, target = self.mix(images, target)
             lr = learning_rate(config, step, steps_per_epoch)
@@ -218,6 +224,7 @@ class _Trainer:
         now = time.perf_counter()
         if not self.first_step_seconds:
             self.first_step_seconds = now - since
+            self.feed.waited = 0.0
         else:
             self.steady_seconds += now - since
             self.steady_images += images
@@ -238,6 +245,8 @@ class _Trainer:
     def finish_epoch(self, bar: "tqdm[Any]") -> None:
         position = self.position
         distributed.copy_buffers_of_the_first(self.model)
+        if self.average is not None:
+            distributed.copy_buffers_of_the_first(self.average)
         training = self.tally().means()
         row: dict[str, float] = {"epoch": position.epoch + 1} | training
         for name, dataset in (("validation", self.validation_set), ("test", self.test_set)):
@@ -304,6 +313,8 @@ class _Trainer:
             "seconds": round(position.seconds, 1),
             "first_step_seconds": round(self.first_step_seconds, 3),
             "images_per_second": round(speed, 1),
+            "data": self.feed.source,
+            "waiting_for_data": round(self.feed.waited / self.steady_seconds, 4) if self.steady_seconds else 0.0,
             **position.history[-1],
             **({} if position.best is None else {"best": position.best}),
         }

@@ -10,6 +10,7 @@ from abn_fast.data import Preprocessing
 from abn_fast.export import InferenceSession
 from abn_fast.export.proof.proof import TOLERANCES
 from tests.cli.conftest import Run
+from tests.export._trained import CLASSES, SEEN, save_pictures, trained
 
 SMALL = ("--size", "16", "--batch", "2")
 
@@ -79,3 +80,28 @@ def test_without_preprocessing_the_size_is_asked_for(run: Run, tmp_path: Path) -
     refused = run("export", tmp_path / "bare.safetensors")
     assert refused.code == 2
     assert "give --size" in refused.err
+
+
+def test_int8_is_calibrated_on_a_folder(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(trained(), path, preprocessing=SEEN, classes=CLASSES)
+    calibration, others = (
+        save_pictures(tmp_path / name, range(200 + start, 216 + start)) for name, start in (("a", 0), ("b", 50))
+    )
+    options = ("--precision", "int8", "--size", "24x28", "--batch", "4", "--images", others)
+    exported = run("export", path, *options, "--calibration", calibration, "--keep-float", "first, map")
+    assert exported.code == 0, exported.err
+    assert "note: int8 for cpu, calibrated on 16 images; the first convolution, the convolutions from" in exported.out
+    assert InferenceSession(path.with_suffix(".onnx")).metadata.precision == "int8"
+    for given, message in (
+        ((), "precision='int8' is calibrated on images: give a folder of them (--calibration FOLDER)"),
+        (("--calibration", others), "images are both calibrated and proved on"),
+        (("--calibration", calibration, "--keep-float", "head"), "keep_float='head'; expected one of 'first'"),
+        (("--calibration", calibration, "--quantize-for", "gpu"), "quantize_for='gpu'; expected one of 'cpu'"),
+        (("--keep-float", "map"), "keep_float='map' is of int8: give a folder to calibrate on"),
+    ):
+        refused = run("export", path, *options, *given, "--out", "other.onnx")
+        assert refused.code == 2
+        assert message in refused.err
+        assert refused.err.count("\n") == 1
+        assert not Path("other.onnx").exists()

@@ -33,6 +33,8 @@ def test_settings_come_back_from_json() -> None:
         {"compile": True},
         {"loss": {"label_smoothing": 1.0}},
         {"mix": {"mixup": -0.1}},
+        {"rand_augment": {"operations": -1}},
+        {"rand_augment": {"magnitude": 31}},
         {"clip_norm": 0},
         {"ema_decay": 1.0},
         {"seed": None},

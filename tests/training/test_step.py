@@ -13,7 +13,7 @@ from abn_fast.training import LossConfig, MixConfig, OptimizerConfig, TrainingCo
 from abn_fast.training._batches import make_mix, seed_step, sharded_batches
 from abn_fast.training.objective import loss_of
 from abn_fast.training.optimizer import make_optimizer
-from abn_fast.training.step import TrainingStep
+from abn_fast.training.step import TrainingStep, compile_mode
 from bench.peers.published_network import PublishedNetwork, published_step
 
 LR = 0.1
@@ -155,6 +155,16 @@ def test_every_image_of_an_epoch_is_in_one_batch_of_one_process() -> None:
         assert sorted(i for _, indices in parts for i in indices) == sorted(order[start : start + 10])
         assert max(len(indices) for _, indices in parts) - min(len(indices) for _, indices in parts) <= 1
     assert [total for total, _ in sharded_batches(order[:22], 10, 0, 3)] == [10, 10]
+
+
+def test_cuda_graphs_are_for_whole_batches_of_one_process() -> None:
+    modes = [
+        compile_mode(TrainingConfig(compile=mode, accumulation_steps=parts), torch.device("cuda"))  # type: ignore[arg-type]  # a mode
+        for mode, parts in (("auto", 2), ("reduce-overhead", 1), ("max-autotune", 1), ("max-autotune", 2))
+    ]
+    assert modes == ["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+    with pytest.raises(AbnFastError, match="compile='reduce-overhead' is for one process"):
+        step_of(network(), compile="reduce-overhead", accumulation_steps=2)
 
 
 def test_precisions_of_gpus_are_refused_on_a_cpu() -> None:

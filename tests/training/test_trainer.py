@@ -99,17 +99,22 @@ def test_a_run_leaves_its_files(tmp_path: Path) -> None:
     assert float(rows[-1]["test_pointing_game"]) == pytest.approx(measured["pointing_game"])
 
 
-@pytest.mark.parametrize("at", [2, 5, 8])
-def test_an_interrupted_run_resumes_to_the_very_same_weights(at: int, tmp_path: Path) -> None:
-    run(tmp_path / "whole")
+@pytest.mark.parametrize(
+    ("at", "layout"), [(2, torch.contiguous_format), (5, torch.contiguous_format), (8, torch.channels_last)]
+)
+def test_an_interrupted_run_resumes_to_the_very_same_weights(
+    at: int, layout: torch.memory_format, tmp_path: Path
+) -> None:
+    run(tmp_path / "whole", network().to(memory_format=layout))
     broken = tmp_path / "broken"
+    model = network().to(memory_format=layout)
     with pytest.raises(TrainingInterruptedError, match=f"--resume {broken}"):
-        train(network(), interrupting(at), stripes(30, augment=False), CONFIG, broken, log=_silent)
+        train(model, interrupting(at), stripes(30, augment=False), CONFIG, broken, log=_silent)
     position = read_checkpoint(broken / "last.safetensors").training
     assert (position["epoch"], position["images"]) == (divmod(at, 5)[0], 20 * (at % 5)) if at % 5 else (at // 5 - 1, 96)
     torch.manual_seed(999)
     torch.rand(7)
-    run(broken, resume=True)
+    run(broken, network().to(memory_format=layout), resume=True)
     whole, resumed = (
         load_checkpoint(tmp_path / name / "last.safetensors").state_dict() for name in ("whole", "broken")
     )
