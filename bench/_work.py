@@ -1,10 +1,8 @@
 """What a run on the CPU computes, and how near it comes to what the machine can do."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,17 +12,6 @@ _KINDS = {
     "optimizer": ("sgd", "foreach", "optimizer"),
     "copies and casts": ("copy_", "to_copy", "clone"),
 }
-
-
-def product_peak(dtype: torch.dtype, side: int = 2048, rounds: int = 5) -> float:
-    """Floating-point operations a second of the fastest of some matrix products."""
-    a, b = (torch.randn(side, side, dtype=dtype) for _ in range(2))
-    seconds = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - began)
-    return 2.0 * side**3 / min(seconds)
 
 
 def operations(run: Callable[[], Any]) -> int:

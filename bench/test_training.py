@@ -15,7 +15,8 @@ from abn_fast.training.config import Compile, Precision
 from abn_fast.training.optimizer import make_optimizer
 from abn_fast.training.step import TrainingStep
 from bench._compare import interleaved
-from bench._work import operations, product_peak, shares
+from bench._peak import peak
+from bench._work import operations, shares
 from bench.peers.published_network import PublishedNetwork, published_step
 
 LR = 0.1
@@ -117,10 +118,10 @@ def record_work(
 ) -> None:
     """Time the eager step; record ratios, its share of this machine's matrix products, and what its time goes to."""
     benchmark.pedantic(eager, rounds=3)
-    peaks = {name: product_peak(dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
+    peaks = {name: peak(name) for name in ("fp32", "bf16")}
     share = operations(eager) / benchmark.stats.stats.median / peaks[precision]
     parts = shares(eager)
-    gigaflops = {name: round(peak / 1e9) for name, peak in peaks.items()}
+    gigaflops = {name: round(value / 1e9) for name, value in peaks.items()}
     benchmark.extra_info.update(case=case, path=path, ratios=ratios, peak=gigaflops, share_of_peak=share, parts=parts)
     print(f"\n{case}, {path}: times as fast as {ratios}")
     print(f"matrix products {gigaflops} GFLOP/s; eager step at {share:.0%} of {precision}'s; {parts}")

@@ -18,6 +18,7 @@ from abn_fast.proofs.machine_code import (
     compile_launch,
     disassemble,
 )
+from tests.kernels._compiler import all_targets
 
 pytestmark = pytest.mark.skipif(_dispatch.INTERPRETED, reason="the interpreter switches the compiler off")
 
@@ -67,6 +68,7 @@ def test_a_training_step_has_no_spills_no_atomics_and_128_bit_loads(
         check(launch, 90, dtype, tmp_path)
 
 
+@all_targets
 @pytest.mark.slow
 @pytest.mark.parametrize("target", [75, 80, 86, 89, 90, 100, 120])
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
@@ -89,6 +91,7 @@ def test_odd_sizes_have_no_spills_and_no_atomics(memory_format: torch.memory_for
             check(launch, 80, torch.float16, tmp_path, vectors=False)
 
 
+@all_targets
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["gfx90a", "gfx942"])
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)

@@ -13,6 +13,7 @@ from abn_fast.kernels.attention_gate_from_taps import _launch as _gate_launch
 from abn_fast.kernels.attention_gate_from_taps import _triton as _gate_triton
 from abn_fast.kernels.class_evidence_inference import _launch, _triton
 from abn_fast.proofs.machine_code import ATOMICS, LOCAL_MEMORY, compile_launch, disassemble, gpu_target
+from tests.kernels._compiler import all_targets
 
 pytestmark = pytest.mark.skipif(_dispatch.INTERPRETED, reason="the interpreter switches the compiler off")
 
@@ -89,6 +90,7 @@ def test_float32_is_multiplied_in_tf32_only_where_torch_is_allowed_to(tmp_path: 
     assert any("TF32" in name for name in code.instructions)
 
 
+@all_targets
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120", "gfx90a", "gfx942"])
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)

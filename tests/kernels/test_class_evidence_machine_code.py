@@ -13,6 +13,7 @@ from abn_fast.kernels.class_evidence import _launch, _triton
 from abn_fast.proofs.compiled_kernels import TENSOR_CORES, TENSOR_MEMORY, has
 from abn_fast.proofs.devices import ARCHITECTURES, TARGETS
 from abn_fast.proofs.machine_code import ATOMICS, LOCAL_MEMORY, MachineCode, compile_launch, disassemble, gpu_target
+from tests.kernels._compiler import all_targets
 
 pytestmark = pytest.mark.skipif(_dispatch.INTERPRETED, reason="the interpreter switches the compiler off")
 
@@ -80,6 +81,7 @@ def test_float32_is_multiplied_in_tf32_only_where_torch_is_allowed_to(tmp_path: 
     assert any("TF32" in name for name in check(apply, "sm_80", tmp_path).instructions)
 
 
+@all_targets
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
@@ -94,6 +96,7 @@ def test_every_target_has_no_spills_no_atomics_and_no_tf32(
             check_features(check(launch, target, tmp_path), launch, target, dtype)
 
 
+@all_targets
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["sm_75", "sm_80", "sm_90"])
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)

@@ -12,6 +12,7 @@ from abn_fast.kernels._runtime import Launch
 from abn_fast.kernels.norm_class_conv import _launch, _triton
 from abn_fast.kernels.norm_class_conv._plain import Norm
 from abn_fast.proofs.machine_code import ATOMICS, LOCAL_MEMORY, MachineCode, compile_launch, disassemble, gpu_target
+from tests.kernels._compiler import all_targets
 
 pytestmark = pytest.mark.skipif(_dispatch.INTERPRETED, reason="the interpreter switches the compiler off")
 
@@ -70,6 +71,7 @@ def test_a_training_step_has_no_spills_and_no_atomics(
             assert launch.constants["PRECISION"] == ("ieee" if dtype == torch.float16 else "tf32x3")
 
 
+@all_targets
 @pytest.mark.slow
 @pytest.mark.parametrize("target", SHARED)
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)

@@ -13,6 +13,7 @@ from abn_fast.kernels.add_relu_pool import _launch as add
 from abn_fast.kernels.batch_statistics import _launch as statistics
 from abn_fast.kernels.norm_relu_pool import _launch as norm
 from abn_fast.proofs.machine_code import ATOMICS, LOCAL_MEMORY, compile_launch, disassemble, gpu_target
+from tests.kernels._compiler import all_targets
 
 pytestmark = pytest.mark.skipif(_dispatch.INTERPRETED, reason="the interpreter switches the compiler off")
 
@@ -60,6 +61,7 @@ def test_a_training_step_has_no_spills_no_atomics_and_vector_loads(
         check(launch, "sm_90", bits, tmp_path)
 
 
+@all_targets
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "target", ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120", "gfx90a", "gfx942"]

@@ -1,4 +1,3 @@
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -49,11 +48,6 @@ def check(row: graphs.Row) -> None:
 
 def test_a_training_step_is_one_graph_with_the_ops_in_both_directions() -> None:
     check(*graphs.rows(["abn_cifar_resnet20"]))
-
-
-@pytest.mark.slow
-def test_a_training_step_of_resnet_50_is_one_graph_with_the_ops_in_both_directions() -> None:
-    check(*graphs.rows(["abn_resnet50"]))
 
 
 def test_a_break_is_counted() -> None:
