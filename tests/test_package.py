@@ -1,6 +1,7 @@
 """How the package is installed and imported."""
 
 import ast
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -108,14 +109,20 @@ def test_triton_kernels_and_the_reference_do_not_import_each_other() -> None:
 
 @pytest.mark.slow
 def test_the_wheel_holds_every_module_once_and_works_elsewhere(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
+    source = tmp_path / "source"  # without what an earlier build left behind
+    for folder in ("abn_fast", "kernels", "export"):
+        shutil.copytree(ROOT / folder, source / folder, symlinks=True)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(source)]
     subprocess.run(command, check=True, capture_output=True)
     [wheel] = tmp_path.glob("*.whl")
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     sources = {
         f"abn_fast/{file.relative_to(ROOT).as_posix().removeprefix('abn_fast/')}"
         for folder in ("abn_fast", "kernels", "export")
-        for file in (ROOT / folder).rglob("*.py")
+        for pattern in ("*.py", "tuning.json", "*.yaml")
+        for file in (ROOT / folder).rglob(pattern)
     }
     assert sorted(names) == sorted(sources | {"abn_fast/py.typed"})
     unpacked, elsewhere = tmp_path / "unpacked", tmp_path / "elsewhere"

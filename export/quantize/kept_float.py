@@ -14,14 +14,17 @@ _LAYERS = {"last": (".classifier.",), "map": (".class_conv.", ".map_conv.")}
 
 
 def kept_nodes(graph: Any, parts: Collection[str]) -> list[str]:
-    """Names of the nodes of an ONNX graph that make up these parts.
+    """Names of the nodes of an ONNX graph that make up these parts, and of those that no runtime computes in int8.
 
     Raises:
         AbnFastError: the network has no such part.
     """
-    kept: list[str] = []
+    task_classifiers = _batched_products(graph)
+    kept = list(task_classifiers)
     for part in parts:
         nodes = _first_products(graph) if part == "first" else _with_weights(graph, _LAYERS[part])
+        if part == "last":
+            nodes += task_classifiers
         if not nodes:
             raise AbnFastError(f"keep_float={part!r}, but the file has no such layer: {KEPT_FLOAT[part]}")
         kept += nodes
@@ -46,4 +49,14 @@ def _with_weights(graph: Any, layers: tuple[str, ...]) -> list[str]:
         node.name
         for node in graph.node
         if node.op_type in PRODUCTS and any(layer in name for name in node.input for layer in layers)
+    ]
+
+
+def _batched_products(graph: Any) -> list[str]:
+    """Products whose weights are a matrix for each task: onnxruntime refuses their scales."""
+    dimensions = {each.name: len(each.dims) for each in graph.initializer}
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type == "MatMul" and any(dimensions.get(name, 0) > 2 for name in node.input)
     ]
