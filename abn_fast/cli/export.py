@@ -5,8 +5,10 @@ import click
 
 @click.command()
 @click.argument("checkpoint", type=click.Path())
-@click.option("--format", "format_name", default="onnx", show_default=True, help="onnx, or another of those installed.")
-@click.option("--precision", default="fp32", show_default=True, help="fp32, fp16, bf16 or int8 in ONNX.")
+@click.option(
+    "--format", "format_name", default="onnx", show_default=True, help="onnx, openvino, tensorrt or tensorrt-rtx."
+)
+@click.option("--precision", default="fp32", show_default=True, help="fp32, fp16, bf16 or int8.")
 @click.option(
     "--outputs",
     help="Any of logits, attention, attention_logits, class_evidence, probabilities, attention_upsampled, separated "
@@ -60,6 +62,7 @@ def export(
     from abn_fast.export import BatchRange, ProofFailedError, SizeRange
     from abn_fast.export.formats import FORMATS, PRECISIONS, ExportRequest, export_checkpoint
     from abn_fast.export.quantize import make_quantization
+    from abn_fast.export.triton_server import server_backend, write_model_repository
 
     chosen = FORMATS[checked_choice("format", format_name, FORMATS)]
     checked_choice("precision", precision, PRECISIONS)
@@ -74,6 +77,8 @@ def export(
     quantization = make_quantization(calibration, quantize_for, _names(keep_float or ""), format_name)
     request = ExportRequest(sizes, batches, precision, names, gate, images, quantization, chosen_targets)
     path = out or Path(checkpoint).with_suffix(chosen.suffix)
+    if server is not None:
+        server_backend(path)  # before any work is lost
     try:
         proof = export_checkpoint(loaded, path, format_name, request)
     except ProofFailedError as error:
@@ -81,8 +86,6 @@ def export(
         raise
     click.echo(proof.table())
     if server is not None:
-        from abn_fast.export.triton_server import write_model_repository
-
         click.echo(f"model repository: {write_model_repository(path, server)}")
 
 

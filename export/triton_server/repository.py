@@ -11,6 +11,18 @@ from abn_fast.export.tensorrt.sidecar import onnx_path
 from abn_fast.export.triton_server.model_config import LABELS, SUFFIXES, model_config
 
 
+def server_backend(path: Path) -> str:
+    """The server's backend that reads such a file.
+
+    Raises:
+        AbnFastError: it has none.
+    """
+    for backend, suffix in SUFFIXES.items():
+        if suffix == path.suffix:
+            return backend
+    raise AbnFastError(f"{path}: the Triton Inference Server reads {' and '.join(SUFFIXES.values())} files")
+
+
 def write_model_repository(
     file: str | Path, folder: str | Path, *, name: str | None = None, instances: int = 1
 ) -> Path:
@@ -32,9 +44,7 @@ def write_model_repository(
         AbnFastError: the server reads no such file, it is damaged or not abn_fast's, or NAME is no model's folder.
     """
     path = Path(file)
-    backend = next((backend for backend, suffix in SUFFIXES.items() if suffix == path.suffix), None)
-    if backend is None:
-        raise AbnFastError(f"{path}: the Triton Inference Server reads {' and '.join(SUFFIXES.values())} files")
+    backend = server_backend(path)
     if instances < 1:
         raise AbnFastError(f"instances={instances}; expected at least 1")
     contents = _contents(path)

@@ -105,3 +105,16 @@ def test_int8_is_calibrated_on_a_folder(run: Run, tmp_path: Path) -> None:
         assert message in refused.err
         assert refused.err.count("\n") == 1
         assert not Path("other.onnx").exists()
+
+
+def test_a_file_that_the_server_does_not_read_is_refused_before_it_is_made(run: Run, checkpoint: Path) -> None:
+    refused = run("export", checkpoint, *SMALL, "--format", "openvino", "--server", "repository")
+    assert refused.code == 2
+    assert "model.xml: the Triton Inference Server reads .onnx and .plan files" in refused.err
+    assert not checkpoint.with_suffix(".xml").exists()
+
+
+def test_a_file_is_put_into_a_model_repository(run: Run, checkpoint: Path) -> None:
+    done = run("export", checkpoint, "--size", "16", "--batch", "1:2:4", "--server", "repository")
+    assert done.code == 0, done.err
+    assert done.out.rstrip().endswith("model repository: repository/abn_cifar_resnet8")
