@@ -64,6 +64,11 @@ def architecture(device: torch.device) -> str:
     return hip or f"sm_{properties.major}{properties.minor}"
 
 
+def warps_of(lanes: int, device: torch.device) -> int:
+    """Warps in which a program has that many lanes: a warp has 32, on AMD's GPUs 64."""
+    return max(1, lanes // (64 if architecture(device).startswith("gfx") else 32))
+
+
 def card(device: torch.device) -> str | None:
     """A GPU's name, which is what the user's rows are measured on; None for a device that is not one."""
     if _state.pretended is not None:

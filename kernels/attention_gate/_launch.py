@@ -7,7 +7,7 @@ from torch import Tensor
 
 from abn_fast.kernels._layout import memory_format
 from abn_fast.kernels._runtime import accumulator, launch
-from abn_fast.kernels._tuning import configuration
+from abn_fast.kernels._tuning import configuration, warps_of
 from abn_fast.kernels.attention_gate import _triton
 from abn_fast.kernels.attention_gate._layout import empty_gated
 from abn_fast.kernels.attention_gate._plan import Plan, make_plan
@@ -173,5 +173,5 @@ def _constants(plan: Plan, maps: Tensor) -> dict[str, int | bool]:
         "BLOCK_A": plan.block_a,
         "BLOCK_B": plan.block_b,
         "TILES": plan.tiles,
-        "num_warps": plan.warps,
+        "num_warps": warps_of(32 * plan.warps, maps.device),
     }

@@ -32,6 +32,7 @@ class Plan:
     chunks: int
     """Blocks along a of each program; 1 where there are several maps."""
     warps: int
+    """Of 32 lanes."""
 
     def programs(self, batch: int) -> int:
         """The programs of a launch."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from abn_fast.kernels._layout import empty_like, memory_format
 from abn_fast.kernels._runtime import accumulator, launch
-from abn_fast.kernels._tuning import configuration
+from abn_fast.kernels._tuning import configuration, warps_of
 from abn_fast.kernels.attention_gate_from_taps import _triton
 from abn_fast.kernels.attention_gate_from_taps._plan import block_of_map, make_plan
 
@@ -68,4 +68,5 @@ def prepare(features: Tensor, taps: Tensor, scale: Tensor, shift: Tensor, residu
         "ACC": accumulator(features, taps),
     }
     arguments = (*tensors, taps.shape[1] // 9, plan.splits, plan.chunks)
-    return Gating(gated, attention, plan.programs(batch), arguments, constants, plan.warps)
+    warps = warps_of(32 * plan.warps, features.device)
+    return Gating(gated, attention, plan.programs(batch), arguments, constants, warps)

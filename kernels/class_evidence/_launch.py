@@ -188,9 +188,15 @@ def _launch_backward(plan: Plan, z: Tensor, arguments: tuple[Tensor | None, ...]
         plan.bands,
         plan.steps,
         HALO=triton.next_power_of_2((plan.rows + 2) * z.shape[3]) if plan.rows else 0,  # a row above, a row below
+        CLASSES_LAST=_stores_products(z) and memory_format(z) == torch.channels_last,
         **_constants(plan, z),
         ACC=acc,
     )
+
+
+def _stores_products(z: Tensor) -> bool:
+    """Whether the compiler stores a product from the registers that the matrix unit leaves it in: AMD's does."""
+    return architecture(z.device).startswith("gfx")
 
 
 def _constants(plan: Plan, z: Tensor) -> dict[str, Any]:

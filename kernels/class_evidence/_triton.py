@@ -467,6 +467,7 @@ def backward_kernel(
     BLOCK_P: tl.constexpr,
     TILE: tl.constexpr,
     HALO: tl.constexpr,
+    CLASSES_LAST: tl.constexpr,  # the product lies in registers as classes do in memory
     ALONG_CLASSES: tl.constexpr,
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -509,9 +510,14 @@ def backward_kernel(
                 else:
                     d_a = pool[:, None] + d_s[None, :] / (1.0 + line)
             else:
-                weights = tl.trans(_weights(map_weight, k, K, dtype, ACC).to(OPERAND))
-                d_a = pool[:, None] + tl.zeros((BLOCK_K, BLOCK_P), ACC)
-                d_a = tl.dot(weights, d_s, d_a, input_precision=PRECISION, out_dtype=ACC)
+                weights = _weights(map_weight, k, K, dtype, ACC).to(OPERAND)
+                if CLASSES_LAST:
+                    d_a = pool[None, :] + tl.zeros((BLOCK_P, BLOCK_K), ACC)
+                    d_a = tl.dot(tl.trans(d_s), weights, d_a, input_precision=PRECISION, out_dtype=ACC)
+                    d_a = tl.trans(d_a)
+                else:
+                    d_a = pool[:, None] + tl.zeros((BLOCK_K, BLOCK_P), ACC)
+                    d_a = tl.dot(tl.trans(weights), d_s, d_a, input_precision=PRECISION, out_dtype=ACC)
             d_a = tl.where(line <= 0.0, 0.0, d_a)
         if sums is not None:
             if map_weight is None:

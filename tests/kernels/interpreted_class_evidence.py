@@ -14,6 +14,7 @@ from torch.nn.grad import conv2d_weight
 
 from abn_fast import kernels
 from abn_fast.kernels import reference
+from abn_fast.kernels._tuning import pretend
 from abn_fast.kernels.class_evidence import _plan, _triton
 from abn_fast.proofs import traffic
 from abn_fast.proofs.cases import CIFAR, IMAGENET, Size, cases
@@ -182,6 +183,14 @@ def test_any_division_into_programs_gives_the_same(
     monkeypatch.setattr(_plan, "MANY_PROGRAMS", programs)
     for op in ops:
         check(op, make_inputs(op, (1, 20, 3, 17), memory_format=memory_format))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("op", ["class_evidence", "class_evidence_affine"])
+def test_the_product_as_amd_gpus_store_it_gives_the_same(op: str, dtype: torch.dtype) -> None:
+    inputs = make_inputs(op, (2, 18, 4, 5), dtype, torch.channels_last)
+    with pretend("gfx942"):
+        check(op, inputs)
 
 
 @pytest.mark.parametrize("op", ["class_evidence", "class_evidence_affine"])
@@ -354,7 +363,13 @@ def test_addresses_beyond_2_to_the_31_do_not_wrap(channels_last: bool, batch: in
 
     names = ["d_pooled", "d_score", "z", "scale", "shift", "centre", "map_weight", "lines", "sums", "d_z"]
     largest = largest_elements(
-        _triton.backward_kernel, last, {**dict.fromkeys(names, TENSOR), **division}, **whole, **tile, HALO=0
+        _triton.backward_kernel,
+        last,
+        {**dict.fromkeys(names, TENSOR), **division},
+        **whole,
+        **tile,
+        HALO=0,
+        CLASSES_LAST=channels_last,
     )
     assert largest["z"] == largest["d_z"] == values - 1
     assert largest["sums"] == batch * tiles * 11 * classes - 1
