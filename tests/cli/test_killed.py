@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from abn_fast.checkpoints import read_checkpoint
+from tests.training._runs import assert_same_runs
 
 pytest.importorskip("sklearn")
 ROOT = Path(__file__).parents[2]
@@ -45,17 +44,6 @@ def kill_when(process: "subprocess.Popen[bytes]", ready: Callable[[], bool], sec
     return process.wait() != 0
 
 
-def assert_same(one: Path, other: Path) -> None:
-    first, second = (read_checkpoint(folder / "last.safetensors") for folder in (one, other))
-    for a, b in (
-        (first.model.state_dict(), second.model.state_dict()),
-        (first.training_tensors, second.training_tensors),
-    ):
-        assert list(a) == list(b)
-        assert all(torch.equal(a[name], b[name]) for name in a)
-    assert (one / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
-
-
 @pytest.mark.slow
 def test_a_run_that_is_killed_anywhere_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     recipe, whole, broken = tmp_path / "own.yaml", tmp_path / "whole", tmp_path / "broken"
@@ -76,4 +64,4 @@ def test_a_run_that_is_killed_anywhere_ends_as_an_unbroken_one(tmp_path: Path) -
     kill_when(start(recipe, broken), lambda: any(broken.glob(".last.*")))
     assert not (broken / "summary.json").exists()
     assert start(recipe, broken).wait() == 0
-    assert_same(whole, broken)
+    assert_same_runs(whole, broken)

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from abn_fast.checkpoints import read_checkpoint
+from tests.training._runs import assert_same_runs
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"checkpoint_steps": 2, "ema_decay": 0.9, "mix": {"mixup": 0.2}, "accumulation_steps": 2}
@@ -31,17 +30,6 @@ def start(folder: Path, *arguments: object, launcher: tuple[str, ...] = ()) -> "
         text=True,
         timeout=300,
     )
-
-
-def assert_same_runs(one: Path, other: Path) -> None:
-    first, second = (read_checkpoint(folder / "last.safetensors") for folder in (one, other))
-    for a, b in (
-        (first.model.state_dict(), second.model.state_dict()),
-        (first.training_tensors, second.training_tensors),
-    ):
-        assert list(a) == list(b)
-        assert all(torch.equal(a[name], b[name]) for name in a)
-    assert (one / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
 
 
 @pytest.mark.slow
