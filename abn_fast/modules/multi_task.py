@@ -13,6 +13,11 @@ from abn_fast.modules.network import ImageNetwork, Initialize, keep_default_init
 from abn_fast.modules.perception_branch import PerceptionBranch
 
 
+IMAGES_TOGETHER = 32
+"""Gated images that pass through the shared stage together on a CPU, unless `task_chunk` says how many tasks do: with
+more of them the stage's activations leave the caches (`pytest bench/test_multitask.py -s -k together`)."""
+
+
 class MultiTaskOutput(NamedTuple):
     """What a multi-task attention branch network returns."""
 
@@ -86,7 +91,8 @@ class MultiTaskABN(ImageNetwork):
         perception_branch: its classifier is a `TaskClassifier`.
         num_classes: T, the number of tasks.
         gate: "residual" g * (1 + M) or "product" g * M.
-        task_chunk: tasks that pass through the shared stage together; None for all.
+        task_chunk: tasks that pass through the shared stage together; None for all, and in eager evaluation on a CPU for
+            as many as are fast there (`IMAGES_TOGETHER`).
         initialize: what `reset_classifier` applies to each new layer.
 
     Raises:
@@ -123,7 +129,7 @@ class MultiTaskABN(ImageNetwork):
         if attention is not None:
             attention = check_given_attention(attention, features, self.num_classes)
         inputs = self._shared_inputs(features)
-        chunk = self.task_chunk or self.num_classes
+        chunk = self.task_chunk or (self.num_classes if self.training else tasks_together(self.num_classes, images))
         logits, maps = [], []
         for start in range(0, self.num_classes, chunk):
             tasks = slice(start, start + chunk)
@@ -163,6 +169,13 @@ class MultiTaskABN(ImageNetwork):
 
     def _reset_class_layers(self, num_classes: int) -> list[nn.Module]:
         return [*super()._reset_class_layers(num_classes), self.attention_branch.reset_tasks(num_classes)]
+
+
+def tasks_together(tasks: int, images: Tensor) -> int:
+    """How many tasks pass through the shared stage together in evaluation, where that changes no result."""
+    if images.device.type != "cpu" or torch.compiler.is_compiling():
+        return tasks
+    return max(1, min(tasks, IMAGES_TOGETHER // len(images)))
 
 
 class _ProjectingBlock(Protocol):

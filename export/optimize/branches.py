@@ -9,6 +9,7 @@ from abn_fast.export.optimize.head import InferenceHead
 from abn_fast.export.outputs import ATTENTION, ATTENTION_LOGITS, CLASS_EVIDENCE, LOGITS
 from abn_fast.modules import AttentionBranchNetwork, Classifier, ImageNetwork, MultiTaskABN, PerceptionBranch
 from abn_fast.modules._classes import TaskClassifier
+from abn_fast.modules.multi_task import tasks_together
 
 
 class PlainBranches(nn.Module):
@@ -61,7 +62,7 @@ class MultiTaskBranches(nn.Module):
         self.attention_branch = network.attention_branch
         self.gate = SigmoidGate(network.gate)
         self.tasks = network.num_classes
-        self.task_chunk = network.task_chunk or network.num_classes
+        self.task_chunk = network.task_chunk
         self.perception_branch: PerceptionBranch | None = network.perception_branch if LOGITS in outputs else None
 
     def forward(self, images: Tensor) -> dict[str, Tensor | None]:
@@ -72,9 +73,10 @@ class MultiTaskBranches(nn.Module):
         if self.perception_branch is None:
             return results | {ATTENTION: torch.sigmoid(score)}
         projected = self._projected(features)
+        chunk = self.task_chunk or tasks_together(self.tasks, images)
         parts = []
-        for start in range(0, self.tasks, self.task_chunk):
-            tasks = slice(start, min(start + self.task_chunk, self.tasks))
+        for start in range(0, self.tasks, chunk):
+            tasks = slice(start, min(start + chunk, self.tasks))
             parts.append(self._perceive(self.perception_branch, projected, score[:, tasks], tasks))
         logits, maps = (torch.cat(each, 1) for each in zip(*parts, strict=True))
         return results | {LOGITS: logits, ATTENTION: maps}

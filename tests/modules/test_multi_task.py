@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from abn_fast import AbnFastError, create_model
 from abn_fast.modules import Classifier, MultiTaskABN, MultiTaskOutput, multi_task_loss
+from abn_fast.modules.multi_task import IMAGES_TOGETHER
 from bench.peers.published_multi_task import task_by_task
 
 BOTTLENECK: dict[str, Any] = {"block": "bottleneck", "layers": [1, 1, 1, 2], "width": 8}
@@ -101,6 +102,18 @@ def test_operator_calls_grow_with_the_chunks_and_not_with_the_tasks() -> None:
     assert loop.count > 5 * many.count
     stage, shared = 2 * 3 + 1, 2
     assert loop.convolutions - many.convolutions == 11 * (stage - shared)
+
+
+def test_a_cpu_evaluates_as_many_tasks_together_as_its_caches_hold() -> None:
+    images = image_batch("resnet", 4)
+    model = make(tasks=12).eval()
+    by_choice, together, in_eights = _Calls(), _Calls(), _Calls()
+    for counted, chunk in ((by_choice, None), (together, 12), (in_eights, IMAGES_TOGETHER // 4)):
+        model.task_chunk = chunk
+        with torch.no_grad(), counted:
+            model(images)
+    assert by_choice.count == in_eights.count > together.count
+    assert model.train().forward(images).logits.shape == (4, 12, 2)
 
 
 def test_given_maps_replace_the_own() -> None:
