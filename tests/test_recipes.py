@@ -9,6 +9,7 @@ from abn_fast import AbnFastError, create_model
 from abn_fast.data import dataset_info
 from abn_fast.recipes import Recipe, list_recipes, read_recipe
 from abn_fast.training import OptimizerConfig, ScheduleConfig
+from abn_fast.training._paper import beyond_the_paper
 
 # the table of the authors' recipes: epochs, batch, milestones, gamma, weight decay
 AUTHORS = {
@@ -44,6 +45,43 @@ def test_recipes_of_small_images_are_the_authors(data: str, backbone: str) -> No
 def test_imagenet_decays_at_31_and_61() -> None:
     training = read_recipe("imagenet-resnet50").training
     assert (training.epochs, training.batch_size, training.schedule.milestones) == (90, 256, (31, 61))
+
+
+OTHERS = {
+    "cifar100-resnet110-164": (164, 128, (81, 122), 0.1, 1e-4),
+    "imagenet-resnet101": (90, 256, (31, 61), 0.1, 1e-4),
+    "imagenet-resnet152": (90, 256, (31, 61), 0.1, 1e-4),
+    "imagenet-se_resnet152": (90, 256, (31, 61), 0.1, 1e-4),
+    "compcars-model-vgg16": (50, 64, (25, 35), 0.01, 1e-4),
+    "compcars-model-resnet101": (50, 64, (25, 35), 0.01, 1e-4),
+    "compcars-maker-vgg16": (50, 64, (25, 35), 0.01, 1e-4),
+    "compcars-maker-resnet101": (50, 64, (25, 35), 0.01, 1e-4),
+    "celeba-resnet101": (10, 32, (4, 8), 0.01, 1e-4),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_other_rows_of_the_papers_table_have_a_recipe(name: str) -> None:
+    recipe = read_recipe(name)
+    training = recipe.training
+    epochs, batch_size, milestones, lr, weight_decay = OTHERS[name]
+    assert (training.epochs, training.batch_size) == (epochs, batch_size)
+    assert training.schedule == ScheduleConfig("step", milestones, 0.1)
+    assert training.optimizer == OptimizerConfig("sgd", lr, 0.9, False, weight_decay)
+    assert recipe.model["pretrained"] == (lr == 0.01)
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_what_the_paper_does_not_do_is_in_no_recipe_of_it(name: str) -> None:
+    recipe = read_recipe(name)
+    if name == "digits-in-the-wild":
+        assert beyond_the_paper(recipe.training) == [
+            "optimizer.nesterov=True",
+            "schedule.name=cosine",
+            "schedule.warmup_epochs=0.3",
+        ]
+    else:
+        assert beyond_the_paper(recipe.training) == []
 
 
 def test_settings_are_changed_by_their_path_and_named() -> None:
@@ -92,6 +130,11 @@ def test_a_wrong_change_is_one_clear_line(assignment: str, message: str) -> None
         ("model: {name: a}\ndata: {data: b}\nepochs: 3", "unknown key 'epochs'"),
         ("model: {name: a, width: 2}\ndata: {data: b}", "expected a table of name, arguments"),
         ("model: {name: a}\ndata: {data: b}\ntraining: {lr: 1}", "unknown setting lr"),
+        ("model: {name: a, arguments: 3}\ndata: {data: b}", "model.arguments=3; expected a table"),
+        ("model: {name: a, pretrained: maybe}\ndata: {data: b}", "model.pretrained='maybe'; expected true or false"),
+        ("model: {name: a}\ndata: {data: cifar10, split: test}", "unknown key data.split; expected one of data, root"),
+        ("model: {name: a}\ndata: {data: cifar10, size: 3}", "unknown key data.size"),
+        ("model: {name: a}\ndata: {data: b}\ndeparts: all", "departs='all'; expected a list"),
         ("- 1", "expected a table"),
         ("a: [", "is not YAML"),
         ("!!python/object/apply:os.system ['true']", "is not YAML"),

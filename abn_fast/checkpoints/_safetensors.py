@@ -19,9 +19,16 @@ def is_safetensors(path: Path) -> bool:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], header: str) -> None:
-    """Write tensors (any strides, any device) and one header text."""
+    """Write tensors (any strides, any device) and one header text.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    save_file(contiguous, path, metadata={_KEY: header})
+    try:
+        save_file(contiguous, path, metadata={_KEY: header})
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:

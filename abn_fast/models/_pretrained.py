@@ -34,9 +34,9 @@ def load_pretrained(model: ImageNetwork, source: nn.Module | None = None) -> lis
     ours = [name for name in state if not name.startswith("attention_branch.")]
     filled: dict[str, Tensor] = {}
     for index, name in enumerate(ours):
-        same = index < len(given) and given[index][1].shape == state[name].shape
-        if same:
-            filled[name] = given[index][1]
+        value = given[index][1] if index < len(given) else None
+        if value is not None and _fits(value, state[name]):
+            filled[name] = value.reshape(state[name].shape)
         elif not name.startswith("perception_branch.classifier."):
             found = f"{given[index][0]} {tuple(given[index][1].shape)}" if index < len(given) else "nothing"
             raise AbnFastError(
@@ -49,6 +49,11 @@ def load_pretrained(model: ImageNetwork, source: nn.Module | None = None) -> lis
             filled[copy + name.removeprefix(stage)] = value
     model.load_state_dict(filled, strict=False)
     return [name for name in state if name not in filled]
+
+
+def _fits(given: Tensor, own: Tensor) -> bool:
+    """Whether the shapes are one; timm's VGG has its linear layers as convolutions over the whole map."""
+    return given.shape == own.shape or (given.ndim == 4 and given.flatten(1).shape == own.shape)
 
 
 def _from_timm(model: ImageNetwork) -> nn.Module:

@@ -9,11 +9,15 @@ from typing import Any
 import yaml
 
 from abn_fast._errors import AbnFastError
+from abn_fast.data import dataset_info, list_datasets
 from abn_fast.training.config import TrainingConfig
 
 FOLDER = Path(__file__).parent
 _KEYS = ("about", "model", "data", "training", "departs")
 _MODEL_KEYS = ("name", "arguments", "pretrained")
+_DATA_KEYS = ("data", "root", "download", "image_size", "validation", "split_seed", "edited_maps", "preprocessing")
+_NOT_DATA = ("classes", "report")
+"""Arguments of data sets that the training itself gives."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,17 @@ class Recipe:
             raise AbnFastError(f"model={model!r}; expected a table of {', '.join(_MODEL_KEYS)}")
         if not isinstance(data, Mapping) or not isinstance(data.get("data"), str):
             raise AbnFastError(f"data={data!r}; expected a table with data, a data set's name")
+        _check_data_keys(data)
         return cls(
             {
                 "name": model["name"],
-                "arguments": dict(model.get("arguments") or {}),
-                "pretrained": bool(model.get("pretrained", False)),
+                "arguments": dict(_of_type("model.arguments", model.get("arguments") or {}, Mapping, "a table")),
+                "pretrained": _of_type("model.pretrained", model.get("pretrained", False), bool, "true or false"),
             },
             dict(data),
             TrainingConfig.from_dict(values.get("training") or {}),
-            str(values.get("about", "")),
-            tuple(values.get("departs") or ()),
+            _of_type("about", values.get("about", ""), str, "a text"),
+            tuple(_of_type("departs", values.get("departs") or [], list, "a list")),
         )
 
     def changed(self, assignments: Sequence[str]) -> "Recipe":
@@ -94,6 +99,19 @@ class Recipe:
                 raise AbnFastError(f"--set {assignment!r}: {text!r} is not a value") from None
         values["departs"] = [*self.departs, *assignments]
         return Recipe.from_dict(values)
+
+
+def _check_data_keys(data: Mapping[str, Any]) -> None:
+    info = dataset_info(data["data"] if data["data"] in list_datasets() else "image-folder")
+    known = (*_DATA_KEYS, *(name for name in info.arguments if name not in _NOT_DATA))
+    if unknown := sorted(set(data) - set(known)):
+        raise AbnFastError(f"unknown key data.{unknown[0]}; expected one of {', '.join(known)}")
+
+
+def _of_type(name: str, value: Any, kind: type, expected: str) -> Any:
+    if not isinstance(value, kind):
+        raise AbnFastError(f"{name}={value!r}; expected {expected}")
+    return value
 
 
 def list_recipes() -> list[str]:

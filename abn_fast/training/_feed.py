@@ -1,6 +1,7 @@
 """Batches on the model's device: from pictures that are kept there, or loaded while the step before runs."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 
@@ -62,7 +63,13 @@ def image_loader(dataset: ImageDataset, workers: int, batches: Sequence[list[int
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
+        worker_init_fn=_leave_interrupts_to_the_parent,
     )
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    """A terminal's Ctrl-C reaches a loader's workers too; the parent goes on to the end of its step and needs them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def moved(loader: "DataLoader[Batch]", device: torch.device) -> Iterator[Batch]:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from abn_fast._errors import AbnFastError
-from abn_fast._files import write_atomically
-from abn_fast.training.run import RunFolder, flat_settings
+from abn_fast.training.run import RunFolder, flat_settings, write_file
 
 _SHOWN = ("test_", "validation_")
 _MISSING = "-"
@@ -40,7 +39,11 @@ def compare_runs(folders: Sequence[Path]) -> str:
 
 
 def write_comparison(folders: Sequence[Path], path: Path) -> None:
-    """Draw the runs' test accuracy and loss over the epochs into a PNG."""
+    """Draw the runs' test accuracy and loss over the epochs into a PNG.
+
+    Raises:
+        AbnFastError: it cannot be written.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")
@@ -58,7 +61,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> None:
         axes.set(xlabel="epoch", ylabel=label)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=110))
+    write_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=110))
 
 
 def _results(folder: RunFolder) -> dict[str, float]:

@@ -64,16 +64,28 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the branches' cross-entropies, and label smoothing of both."""
+    """What a step's loss is made of.
+
+    Attributes:
+        attention_weight: of the attention branch's cross-entropy.
+        perception_weight: of the perception branch's.
+        label_smoothing: of both.
+        map_weight: of `map_distance`, for images with an edited map (`abn_fast.data.EditedMaps`).
+        map_area_weight: of `map_area`, which makes attention a cost.
+    """
 
     attention_weight: float = 1.0
     perception_weight: float = 1.0
     label_smoothing: float = 0.0
+    map_weight: float = 1.0
+    map_area_weight: float = 0.0
 
     def __post_init__(self) -> None:
         _at_least("loss.attention_weight", self.attention_weight)
         _at_least("loss.perception_weight", self.perception_weight)
         checked_fraction("loss.label_smoothing", self.label_smoothing)
+        _at_least("loss.map_weight", self.map_weight)
+        _at_least("loss.map_area_weight", self.map_area_weight)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from abn_fast._files import write_atomically
+from abn_fast.training.run import write_file
 
 _SETS = ("", "validation_", "test_")
 _PANELS = {"loss": ("loss",), "accuracy, %": ("top1", "attention_top1", "accuracy", "attention_accuracy")}
 
 
 def write_learning_curve(path: Path, history: Sequence[dict[str, float]]) -> None:
-    """Draw loss and accuracies over the epochs into a PNG."""
+    """Draw loss and accuracies over the epochs into a PNG.
+
+    Raises:
+        AbnFastError: it cannot be written.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")
@@ -21,4 +25,4 @@ def write_learning_curve(path: Path, history: Sequence[dict[str, float]]) -> Non
         axes.set(xlabel="epoch", ylabel=label)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=110))
+    write_file(path, lambda temporary: figure.savefig(temporary, format="png", dpi=110))

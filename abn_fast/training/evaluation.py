@@ -1,11 +1,13 @@
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from abn_fast._errors import AbnFastError
-from abn_fast.data import ImageDataset
+from abn_fast.data import ImageDataset, as_image_dataset
 from abn_fast.explain import energy_in_box, inverted, pointing_game, upsample
 from abn_fast.modules import ABNOutput, ImageNetwork, TaskClassifier
 from abn_fast.training import distributed
@@ -17,7 +19,7 @@ from abn_fast.training.objective import Output, Tally, loss_of
 
 def evaluate(
     model: ImageNetwork,
-    dataset: ImageDataset,
+    dataset: Dataset[Any],
     *,
     batch_size: int = 128,
     precision: Precision = "auto",
@@ -32,9 +34,19 @@ def evaluate(
 
     Under torchrun every process evaluates its share of the images, each once, and all return the same.
 
+    Args:
+        model: a network, on its device.
+        dataset: any that `as_image_dataset` takes.
+        batch_size: images that pass through the model together.
+        precision: in which it computes; "auto" is bf16 where the device computes in it, else "fp32".
+        workers: processes that load images.
+        progress: show a bar on a terminal.
+
     Raises:
         AbnFastError: the data set is empty or has another number of classes than the model.
+        UnreadableImageError: an image cannot be read; the message names it.
     """
+    dataset = as_image_dataset(dataset)
     check_classes(model, dataset)
     device = next(model.parameters()).device
     tally, hits = make_tally(model, dataset), _MapScores(device)

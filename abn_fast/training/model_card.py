@@ -1,6 +1,8 @@
 from typing import Any
 
 from abn_fast._version import __version__
+from abn_fast.training._paper import beyond_the_paper
+from abn_fast.training.config import TrainingConfig
 from abn_fast.training.run import RunFolder, flat_settings, write_text
 
 
@@ -17,6 +19,7 @@ def write_model_card(folder: RunFolder, settings: dict[str, Any], summary: dict[
 
 def _text(folder: RunFolder, settings: dict[str, Any], summary: dict[str, Any]) -> str:
     training, departs = settings["training"], settings.get("departs") or []
+    beyond = beyond_the_paper(TrainingConfig.from_dict(training))
     lines = [
         f"# {summary['model']} on {settings['data']['data']}",
         "",
@@ -26,7 +29,9 @@ def _text(folder: RunFolder, settings: dict[str, Any], summary: dict[str, Any]) 
         "| --- | --- |",
         f"| model | `{summary['model']}`, {summary['parameters'] / 1e6:.2f} M parameters |",
         *(f"| {name} | {value} |" for name, value in flat_settings(training).items()),
-        f"| time | {summary['seconds']:.0f} s, {summary['images_per_second']:.0f} images/s in training |",
+        f"| time | {summary['seconds']:.0f} s |",
+        f"| first step | {summary['first_step_seconds']:.2f} s |",
+        f"| steps after it | {summary['images_per_second']:.0f} images/s |",
         f"| abn_fast | {__version__} |",
         "",
         "## Results",
@@ -40,6 +45,8 @@ def _text(folder: RunFolder, settings: dict[str, Any], summary: dict[str, Any]) 
             lines.append(f"| {name.replace('_', ' ')} | {value:.4g} |{best}")
     if departs:
         lines += ["", "Departs from the recipe: " + ", ".join(f"`{each}`" for each in departs) + "."]
+    if beyond:
+        lines += ["", "In no recipe of the paper: " + ", ".join(f"`{each}`" for each in beyond) + "."]
     lines += [
         "",
         "```python",

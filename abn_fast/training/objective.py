@@ -9,12 +9,52 @@ from abn_fast.kernels import accumulator
 from abn_fast.modules import ABNOutput, MultiTaskOutput, abn_loss, multi_task_loss
 from abn_fast.training.config import LossConfig
 from abn_fast.training.distributed import sum_over_processes
+from abn_fast.training.map_regularizer import map_area
 
 Output = ABNOutput | MultiTaskOutput | Tensor
 
 
+def loss_with_edited_maps(output: ABNOutput, target: Tensor, edited: Tensor, config: LossConfig) -> Tensor:
+    """`loss_of` and, for images with an edited map, the weighted `map_distance` to it.
+
+        L = abn_loss + map_weight * ||M - M_edited||^2
+
+    Args:
+        output: of the network.
+        target: as of `abn_loss`.
+        edited: [N, 2, H, W], the last two channels of `EditedMaps`' images.
+        config: the weights.
+    """
+    distance = map_distance(output.attention.to(accumulator(output.attention.dtype)), edited)
+    return loss_of(output, target, config) + config.map_weight * distance
+
+
+def map_distance(attention: Tensor, edited: Tensor) -> Tensor:
+    """||M - M_edited||^2 summed over a map's known pixels, the mean over all images (Mitsuhara et al., 2019).
+
+    The edited maps are averaged down to the resolution of M. An image without an edited map counts 0.
+
+    Source: Mitsuhara et al., "Embedding Human Knowledge into Deep Neural Network via Attention Map", 2019.
+
+    Args:
+        attention: M, [N, 1, h, w].
+        edited: [N, 2, H, W]: values times known, and known (see `abn_fast.data.EditedMap`).
+    """
+    size = (attention.shape[2], attention.shape[3])
+    values, known = F.adaptive_avg_pool2d(edited.to(attention.dtype), size).unbind(1)
+    target = values / known.clamp_min(torch.finfo(known.dtype).tiny)
+    return (known * (attention[:, 0] - target).square()).sum((1, 2)).mean()
+
+
 def loss_of(output: Output, target: Tensor, config: LossConfig) -> Tensor:
-    """`abn_loss` or `multi_task_loss`; for a plain classifier its cross-entropy."""
+    """`abn_loss` or `multi_task_loss`, and the weighted `map_area`; for a plain classifier its cross-entropy."""
+    loss = _cross_entropy(output, target, config)
+    if config.map_area_weight and not isinstance(output, Tensor):
+        loss = loss + config.map_area_weight * map_area(output.attention)
+    return loss
+
+
+def _cross_entropy(output: Output, target: Tensor, config: LossConfig) -> Tensor:
     if is_multi_task(output):
         return multi_task_loss(
             output,  # type: ignore[arg-type]  # is_multi_task excludes ABNOutput

@@ -1,7 +1,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,11 @@ class RunFolder:
             )
         write_text(self.settings, json.dumps(settings, indent=2) + "\n")
 
+    def remove_unfinished(self) -> None:
+        """Remove what a process left behind that was killed while it wrote a file."""
+        for path in self.path.glob(".*.tmp*"):
+            path.unlink(missing_ok=True)
+
     def read_settings(self) -> dict[str, Any]:
         """What `create` was given.
 
@@ -104,8 +109,17 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         AbnFastError: it cannot be written.
     """
+    write_file(path, lambda temporary: _write(temporary, text))
+
+
+def write_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file that appears whole or not at all.
+
+    Raises:
+        AbnFastError: it cannot be written.
+    """
     try:
-        write_atomically(path, lambda temporary: _write(temporary, text))
+        write_atomically(path, write)
     except OSError as error:
         raise AbnFastError(f"{path} cannot be written: {error.strerror or error}") from None
 

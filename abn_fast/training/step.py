@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from abn_fast._errors import AbnFastError
 from abn_fast.training.config import LossConfig, TrainingConfig
 from abn_fast.training.device import autocast, chosen_precision
 from abn_fast.training.distributed import world_size
-from abn_fast.training.objective import Output, loss_of
+from abn_fast.training.objective import Output, loss_of, loss_with_edited_maps
 
 
 class StepResult(NamedTuple):
@@ -31,20 +32,25 @@ class TrainingStep:
         model: on its device.
         optimizer: a fused one, which skips its update where `found_inf` is set.
         config: how to train.
+        edited_maps: whether the last two channels of the images are those of `abn_fast.data.EditedMaps`.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, config: TrainingConfig) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: Optimizer, config: TrainingConfig, edited_maps: bool = False
+    ) -> None:
         self.model, self.optimizer, self.config = model, optimizer, config
         self.device = next(model.parameters()).device
         self.precision = chosen_precision(self.device, config.precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.failed_step = torch.full((), -1, dtype=torch.int64, device=self.device)
         self._parameters = [each for group in optimizer.param_groups for each in group["params"]]
-        self._network: Any = _NetworkAndLoss(model, config.loss)
+        self._network: Any = (_NetworkAndMapLoss if edited_maps else _NetworkAndLoss)(model, config.loss)
         mode = compile_mode(config, self.device)
         if mode != "off":
             self._network.compile(fullgraph=True, mode=None if mode == "default" else mode)
         if world_size() > 1:
+            for each in self._parameters:
+                _keep_strides(each)
             self._network = DistributedDataParallel(self._network)
 
     def __call__(self, step: int, images: Tensor, target: Tensor, lr: float, share: float = 1.0) -> StepResult:
@@ -74,6 +80,8 @@ class TrainingStep:
             with autocast(self.device, self.precision):
                 loss, output = self._network(images, target)
             loss = loss * share
+            if self.scaler.is_enabled():  # which skips an update for its gradients alone
+                loss = loss * torch.where(self.failed_step < 0, 1.0, torch.nan)
             self.scaler.scale(loss).backward()
         return loss.detach(), output
 
@@ -82,8 +90,10 @@ class TrainingStep:
         norm = nn.utils.get_total_norm([each.grad for each in self._parameters if each.grad is not None])
         if self.config.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self._parameters, self.config.clip_norm, norm)
-        # in float16 a gradient that overflows is the scaler's to skip
-        finite = loss.isfinite() if self.scaler.is_enabled() else loss.isfinite() & norm.isfinite()
+        overflow = ~norm.isfinite()
+        if self.scaler.is_enabled():  # it skips the update and scales less, which helps as long as it scales
+            overflow &= self.scaler.scale(torch.ones_like(loss)) <= 1
+        finite = loss.isfinite() & ~overflow
         first = (self.failed_step < 0) & ~finite
         self.failed_step = torch.where(first, torch.full_like(self.failed_step, step), self.failed_step)
         if self.scaler.is_enabled():
@@ -111,6 +121,23 @@ class _NetworkAndLoss(nn.Module):
     def forward(self, images: Tensor, target: Tensor) -> tuple[Tensor, Output]:
         output = self.network(images)
         return loss_of(output, target, self._config), output
+
+
+class _NetworkAndMapLoss(_NetworkAndLoss):
+    def forward(self, images: Tensor, target: Tensor) -> tuple[Tensor, Output]:
+        output = self.network(images[:, :-2].contiguous(memory_format=torch.channels_last))
+        return loss_with_edited_maps(output, target, images[:, -2:], self._config), output
+
+
+def _keep_strides(parameter: Tensor) -> None:
+    """Give a 1x1 kernel's gradient its strides, of which two kinds describe one layout: DDP compares the numbers."""
+    if parameter.ndim == 4 and parameter.shape[2:] == (1, 1) and parameter.is_contiguous():
+        parameter.register_hook(partial(_with_strides, strides=parameter.stride()))
+
+
+def _with_strides(gradient: Tensor, strides: tuple[int, ...]) -> Tensor:
+    same = gradient.stride() == strides or not gradient.is_contiguous()
+    return gradient if same else gradient.as_strided(gradient.shape, strides)
 
 
 def compile_mode(config: TrainingConfig, device: torch.device) -> str:

@@ -14,11 +14,13 @@ from tqdm import tqdm
 from abn_fast._errors import AbnFastError
 from abn_fast.checkpoints import read_checkpoint, save_checkpoint
 from abn_fast.data import EpochSampler, ImageDataset, RandAugment, SkipUnreadable, as_image_dataset
+from abn_fast.explain.edit import check_editable
 from abn_fast.modules import ImageNetwork
 from abn_fast.training import distributed
 from abn_fast.training._batches import make_mix, seed_step, sharded_batches
 from abn_fast.training._feed import Feed
 from abn_fast.training._interrupt import Interruption
+from abn_fast.training._paper import beyond_the_paper
 from abn_fast.training._state import Position, restore, training_tensors
 from abn_fast.training.config import TrainingConfig
 from abn_fast.training.curve import write_learning_curve
@@ -56,6 +58,8 @@ def train(
 ) -> dict[str, Any]:
     """Train a model, on the device and in the memory format that it has; returns what summary.json holds.
 
+    The summary also names what in `config` no recipe of the paper has ("beyond_the_paper").
+
     After each epoch the folder holds last.safetensors (model and all that `resume` needs), best.safetensors (the model
     of the epoch with the highest accuracy on the validation set, if there is one), average.safetensors (the averaged
     model, with `ema_decay`), metrics.csv and curve.png. On a CPU, with the same number of threads and processes, a run
@@ -89,6 +93,8 @@ def train(
             check_classes(model, dataset)
     if len(train_set) < distributed.world_size():
         raise AbnFastError(f"{len(train_set)} images for {distributed.world_size()} processes: use fewer processes")
+    if train_set.has_edited_maps:
+        _check_edited_maps(model, config)
     if config.rand_augment.operations:
         if not train_set.augment:
             raise AbnFastError(
@@ -100,6 +106,15 @@ def train(
     if resume:
         trainer.restore()
     return trainer.run()
+
+
+def _check_edited_maps(model: ImageNetwork, config: TrainingConfig) -> None:
+    """Refuse what would not move an edited map with its image, and networks without one map in [0, 1]."""
+    check_editable(model)
+    for name in ("mix.mixup", "mix.cutmix", "rand_augment.operations"):
+        table, _, key = name.partition(".")
+        if value := getattr(getattr(config, table), key):
+            raise AbnFastError(f"{name}={value} changes images but not their edited maps: set it to 0")
 
 
 class _Trainer:
@@ -120,6 +135,7 @@ class _Trainer:
         self.model, self.train_set, self.test_set, self.validation_set = model, train_set, test_set, validation_set
         self.config, self.folder = config, folder
         self.device = next(model.parameters()).device
+        self.checked_every = 1 if self.device.type == "cpu" else CHECKED_EVERY
         if config.synchronise_batch_norm:
             if self.device.type != "cuda":
                 raise AbnFastError("synchronise_batch_norm=True needs GPUs: torch's SyncBatchNorm takes no CPU tensors")
@@ -134,6 +150,7 @@ class _Trainer:
         self.position = Position()
         self.resumed_after = 0.0
         self.recent: deque[tuple[int, list[int]]] = deque(maxlen=CHECKED_EVERY + 1)
+        """Latest steps and the images of their batches, of all processes."""
         self.first_step_seconds = self.steady_seconds = 0.0
         self.steady_images = 0
 
@@ -151,10 +168,14 @@ class _Trainer:
         self.model.load_state_dict(checkpoint.model.state_dict())
         self.position = restore(checkpoint, self.optimizer, self.average)
         self.resumed_after = self.position.seconds
+        if self.position.history and distributed.rank() == 0:  # a run may have been killed before it wrote them
+            self.write_history()
 
     def run(self) -> dict[str, Any]:
+        if distributed.rank() == 0:
+            self.folder.remove_unfinished()
         set_float32_products(self.config.precision)
-        self.step = TrainingStep(self.model, self.optimizer, self.config)
+        self.step = TrainingStep(self.model, self.optimizer, self.config, self.train_set.has_edited_maps)
         self.feed = Feed(self.train_set, self.device, self.workers)
         if self.position.scaler:
             self.step.scaler.load_state_dict(self.position.scaler)
@@ -179,7 +200,8 @@ class _Trainer:
         """Train to the end of the current epoch, or to the step at which an interruption arrives: whether one did."""
         config, position, device = self.config, self.position, self.device
         rank, world_size = distributed.rank(), distributed.world_size()
-        order = list(EpochSampler(len(self.train_set), config.seed, position.epoch, position.images))
+        done = position.images
+        order = list(EpochSampler(len(self.train_set), config.seed, position.epoch, done))
         batches = sharded_batches(order, config.batch_size, rank, world_size)
         self.train_set.set_epoch(position.epoch)
         steps_per_epoch = -(-len(self.train_set) // config.batch_size)
@@ -201,21 +223,22 @@ class _Trainer:
             if self.average is not None:
                 self.average.update_parameters(self.model)
             tally.add(loss, output, target)
-            self.recent.append((step, indices))
+            self.recent.append((step, order[position.images - done : position.images - done + total]))
             position.images += total
             bar.update(total)
-            looked = step % CHECKED_EVERY == 0 or device.type == "cpu"
-            if looked:
-                self.check_finite(tally, bar)
+            if step % self.checked_every == 0:
+                self.check_finite()
                 stopped = distributed.any_process(interruption.requested, device)
             ended = self.measure(ended, total)
             if stopped:
                 break
             if config.checkpoint_steps and (step + 1) % config.checkpoint_steps == 0:
+                self.check_finite()
                 position.sums = distributed.values_of_processes(tally.sums())
                 self.save()
+                ended = time.perf_counter()
+        self.check_finite()
         position.sums = distributed.values_of_processes(tally.sums())
-        self.check_finite(tally, bar)
         position.seconds = self.resumed_after + time.perf_counter() - self.started
         return stopped or distributed.any_process(interruption.requested, device)
 
@@ -230,7 +253,7 @@ class _Trainer:
             self.steady_images += images
         return now
 
-    def check_finite(self, tally: Tally, bar: "tqdm[Any]") -> None:
+    def check_finite(self) -> None:
         failed = int(self.step.failed_step)
         if failed < 0:
             return
@@ -259,8 +282,7 @@ class _Trainer:
             position.best = row
         self.save(is_best)
         if distributed.rank() == 0:
-            self.folder.write_history(position.history)
-            write_learning_curve(self.folder.curve, position.history)
+            self.write_history()
             if self.metrics is not None:
                 self.metrics(row)
             shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items() if "." not in name)
@@ -268,6 +290,10 @@ class _Trainer:
                 shown += f", {len(self.train_set.skipped)} unreadable images skipped"
             with bar.external_write_mode():
                 self.log(shown)
+
+    def write_history(self) -> None:
+        self.folder.write_history(self.position.history)
+        write_learning_curve(self.folder.curve, self.position.history)
 
     def tally(self) -> Tally:
         """The process's tally of the epoch so far; after a change of their number the first one has all."""
@@ -305,6 +331,9 @@ class _Trainer:
 
     def summarise(self) -> dict[str, Any]:
         position = self.position
+        if not self.first_step_seconds and self.folder.summary.exists():  # of a run that had finished before
+            finished: dict[str, Any] = json.loads(self.folder.summary.read_text())
+            return finished
         config = self.model.config
         speed = self.steady_images / self.steady_seconds if self.steady_seconds else 0.0
         summary = {
@@ -315,6 +344,8 @@ class _Trainer:
             "images_per_second": round(speed, 1),
             "data": self.feed.source,
             "waiting_for_data": round(self.feed.waited / self.steady_seconds, 4) if self.steady_seconds else 0.0,
+            "skipped_images": len(self.train_set.skipped) if isinstance(self.train_set, SkipUnreadable) else 0,
+            "beyond_the_paper": beyond_the_paper(self.config),
             **position.history[-1],
             **({} if position.best is None else {"best": position.best}),
         }

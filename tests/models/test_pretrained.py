@@ -39,6 +39,36 @@ def test_trunk_last_stage_and_attention_stage_are_filled(name: str) -> None:
     assert not any(key.startswith("attention_branch.stage") for key in kept)
 
 
+def test_timms_network_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(1)
+    given = timm.create_model("resnet18", pretrained=False, num_classes=7).eval()
+    asked: list[object] = []
+
+    def create(name: str, pretrained: bool) -> nn.Module:
+        asked.append(pretrained)
+        return given  # type: ignore[no-any-return]  # timm is untyped
+
+    monkeypatch.setattr(timm, "create_model", create)
+    model = create_model("resnet18", num_classes=7).eval()
+    assert load_pretrained(model) == []
+    assert asked == [True]
+    images = torch.randn(2, 3, 64, 70)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), given(images), rtol=1e-4, atol=1e-4)
+
+
+def test_timms_vgg_fills_the_linear_layers_too() -> None:
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        model = create_model("abn_vgg16_bn", num_classes=3)
+        kept = load_pretrained(model, timm.create_model("vgg16_bn", pretrained=False))
+    assert [key for key in kept if key.startswith("perception_branch")] == [
+        "perception_branch.classifier.6.weight",
+        "perception_branch.classifier.6.bias",
+    ]
+
+
 def test_vgg_fills_up_to_its_last_layer() -> None:
     model = create_model("abn_vgg11_bn", num_classes=3)
     kept = load_pretrained(model, source("vgg11_bn"))

@@ -1,7 +1,9 @@
 """Two processes on this CPU against one process that does the work of both."""
 
 import copy
+import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from abn_fast import create_model
+from abn_fast import AbnFastError, create_model
+from abn_fast.data import EpochSampler, InMemoryImages
 from abn_fast.models import Network
-from abn_fast.training import OptimizerConfig, TrainingConfig, distributed, evaluate
+from abn_fast.training import OptimizerConfig, TrainingConfig, distributed, evaluate, train
 from abn_fast.training.optimizer import make_optimizer
 from abn_fast.training.step import TrainingStep
 from tests.training._data import stripes
@@ -71,6 +74,51 @@ def test_the_update_is_that_of_one_process_that_runs_both_shares(tmp_path: Path)
     for (name, before), gradient in zip(model.named_parameters(), gradients, strict=True):
         assert torch.equal(first[name], second[name])
         torch.testing.assert_close(first[name], before.detach() - 0.1 * gradient, rtol=1e-6, atol=1e-9)
+
+
+def strides_of_gradients() -> list[Any]:
+    model, (images, labels) = network().train().to(memory_format=torch.channels_last), batch()
+    step = TrainingStep(model, make_optimizer(model, CONFIG), CONFIG)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        step(0, images.to(memory_format=torch.channels_last), labels, 0.1)
+    return [str(each.message) for each in caught if "bucket view" in str(each.message)]
+
+
+def test_gradients_lie_as_the_processes_exchange_them(tmp_path: Path) -> None:
+    assert in_two_processes(strides_of_gradients, tmp_path) == [[], []]
+
+
+class OneOfNoNumber(InMemoryImages):
+    """Images of which the last one is of no number."""
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Any]]:
+        samples = super().__getitems__(indices)
+        last = len(self) - 1
+        return [
+            (image * (float("nan") if i == last else 1), label)
+            for i, (image, label) in zip(indices, samples, strict=True)
+        ]
+
+
+def failing_run() -> list[Any]:
+    data, folder = stripes(12), Path("run").absolute()
+    data.__class__ = OneOfNoNumber
+    config = TrainingConfig(epochs=1, batch_size=5, seed=3)
+    try:
+        train(network().float(), data, stripes(3, augment=False), config, folder, log=lambda line: None)
+    except AbnFastError as error:
+        return [str(error), json.loads((folder / "failed_batch.json").read_text())]
+    return []
+
+
+def test_the_batch_that_is_not_finite_is_saved_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    order = list(EpochSampler(12, 3, 0))
+    step = order.index(11) // 5
+    for message, saved in in_two_processes(failing_run, tmp_path):
+        assert f"not finite in epoch 1, step {step}:" in message
+        assert saved == {"step": step, "indices": order[5 * step : 5 * step + 5]}
 
 
 def shares_of_an_evaluation() -> dict[str, float]:

@@ -58,14 +58,11 @@ def test_a_process_that_has_noticed_goes_on(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_nothing_is_left_behind() -> None:
-    threads, handler = threading.active_count(), signal.getsignal(signal.SIGTERM)
+    others, handler = set(threading.enumerate()), signal.getsignal(signal.SIGTERM)
     with Interruption():
-        assert threading.active_count() == threads + 1
-    for _ in range(100):
-        if threading.active_count() == threads:
-            break
-        time.sleep(0.05)
-    assert threading.active_count() == threads
+        (own,) = set(threading.enumerate()) - others
+    own.join(timeout=30)
+    assert not own.is_alive()
     assert signal.getsignal(signal.SIGTERM) is handler
     assert signal.set_wakeup_fd(-1) == -1
 

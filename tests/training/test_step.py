@@ -91,25 +91,36 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_neither_do_later_ones()
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
-def test_twenty_steps_are_those_of_the_published_loop() -> None:
+@pytest.mark.parametrize(
+    ("name", "steps", "lr"),
+    [
+        ("abn_cifar_resnet20", 20, LR),
+        pytest.param("abn_cifar_resnet110", 3, 0.01, marks=pytest.mark.slow),
+        pytest.param("abn_densenet_bc100_12", 3, 0.01, marks=pytest.mark.slow),
+        pytest.param("abn_wide_resnet28_10", 3, 0.01, marks=pytest.mark.slow),
+        pytest.param("abn_resnet50", 3, 0.01, marks=pytest.mark.slow),
+    ],
+)
+def test_steps_are_those_of_the_published_loop(name: str, steps: int, lr: float) -> None:
     torch.manual_seed(0)
-    ours = create_model("abn_cifar_resnet20", num_classes=10).double().train()
+    ours = create_model(name, num_classes=10).double().train()
+    count, size = {"abn_wide_resnet28_10": (2, 16), "abn_resnet50": (2, 64)}.get(name, (8, 16))
     theirs = PublishedNetwork(ours).train()  # type: ignore[arg-type]  # an ABN by its name
     step = step_of(ours)
-    optimizer = torch.optim.SGD(theirs.parameters(), LR, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr, momentum=0.9, weight_decay=5e-4)
     generator = torch.Generator().manual_seed(1)
-    for index in range(20):
-        images = torch.randn(8, 3, 16, 16, dtype=torch.float64, generator=generator)
-        labels = torch.randint(10, (8,), generator=generator)
-        step(index, images, labels, LR)
+    for index in range(steps):
+        images = torch.randn(count, 3, size, size, dtype=torch.float64, generator=generator)
+        labels = torch.randint(10, (count,), generator=generator)
+        step(index, images, labels, lr)
         published_step(theirs, optimizer, images, labels)
     peers = dict(theirs.named_parameters())
-    for name, parameter in ours.named_parameters():
-        peer = peers[name.replace("attention_branch.stage", "attention_stage").replace("attention_branch.", "")]
-        if name == "attention_branch.head.bn1.bias":  # its true gradient is 0
+    for key, parameter in ours.named_parameters():
+        peer = peers[key.replace("attention_branch.stage", "attention_stage").replace("attention_branch.", "")]
+        if key == "attention_branch.head.bn1.bias":  # its true gradient is 0
             assert (parameter - peer).abs().max() < 1e-12
         else:
-            assert (parameter - peer).norm() < 1e-8 * peer.norm(), name
+            assert (parameter - peer).norm() < 1e-8 * peer.norm(), key
 
 
 @pytest.mark.slow

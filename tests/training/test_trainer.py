@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from abn_fast import AbnFastError, create_model, load_checkpoint
@@ -15,7 +16,16 @@ from abn_fast.checkpoints import read_checkpoint
 from abn_fast.data import EpochSampler, InMemoryImages
 from abn_fast.models import wide_resnet
 from abn_fast.modules import ImageNetwork
-from abn_fast.training import OptimizerConfig, ScheduleConfig, TrainingConfig, TrainingInterruptedError, evaluate, train
+from abn_fast.training import (
+    OptimizerConfig,
+    RunFolder,
+    ScheduleConfig,
+    TrainingConfig,
+    TrainingInterruptedError,
+    evaluate,
+    train,
+    trainer,
+)
 from tests.training._data import stripes
 
 CONFIG = TrainingConfig(
@@ -49,6 +59,17 @@ class Poisoned(InMemoryImages):
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, int]]:
         return [(image * float("nan"), label) for image, label in super().__getitems__(indices)]
+
+
+class PoisonedLater(InMemoryImages):
+    """Likewise, but in the third batch alone."""
+
+    loaded = 0
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, int]]:
+        self.loaded += 1
+        factor = float("nan") if self.loaded == 3 else 1
+        return [(image * factor, label) for image, label in super().__getitems__(indices)]
 
 
 class Interrupting(InMemoryImages):
@@ -188,6 +209,48 @@ def test_the_batch_that_is_not_finite_is_named_and_changes_nothing(tmp_path: Pat
     failed = json.loads((tmp_path / "failed_batch.json").read_text())
     order = list(EpochSampler(len(data), CONFIG.seed, 0))
     assert failed == {"step": 0, "indices": order[: CONFIG.batch_size]}
+
+
+def test_no_checkpoint_is_of_a_step_after_one_that_failed(tmp_path: Path) -> None:
+    config, data = replace(CONFIG, checkpoint_steps=2), stripes()
+    data.__class__ = PoisonedLater
+    test = stripes(30, augment=False)
+    made = trainer._Trainer(network(), data, test, None, config, RunFolder(tmp_path))
+    made.log, made.checked_every = _silent, 10  # as on a GPU
+    with pytest.raises(AbnFastError, match="epoch 1, step 2:"):
+        made.run()
+    assert read_checkpoint(tmp_path / "last.safetensors").training["images"] == 2 * CONFIG.batch_size
+
+
+def test_a_finished_run_keeps_its_summary_and_gets_the_files_that_it_lacks(tmp_path: Path) -> None:
+    summary = run(tmp_path)
+    assert summary["first_step_seconds"] > 0
+    assert summary["images_per_second"] > 0
+    metrics = (tmp_path / "metrics.csv").read_text()
+    for name in ("metrics.csv", "curve.png"):
+        (tmp_path / name).unlink()
+    assert run(tmp_path, resume=True) == summary
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert (tmp_path / "metrics.csv").read_text() == metrics
+    assert (tmp_path / "curve.png").exists()
+
+
+def test_any_data_set_of_torch_is_trained_on_and_evaluated(tmp_path: Path) -> None:
+    class Pictures(torch.utils.data.Dataset):
+        classes, preprocessing = ("horizontal", "vertical", "none"), stripes().preprocessing
+
+        def __len__(self) -> int:
+            return 24
+
+        def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+            data = stripes(24)
+            return Image.fromarray(data.images[index].numpy()), int(data.labels[index])
+
+    model = network()
+    summary = train(model, Pictures(), Pictures(), replace(CONFIG, epochs=1), tmp_path, log=_silent)
+    expected = evaluate(model, stripes(24, augment=False))
+    assert summary["test_top1"] == pytest.approx(expected["top1"])
+    assert evaluate(model, Pictures())["loss"] == pytest.approx(expected["loss"], rel=1e-5)
 
 
 def test_frozen_norms_keep_their_statistics(tmp_path: Path) -> None:
