@@ -5,6 +5,8 @@ from abn_fast.data.check import DataReport, Problem, check_data
 from abn_fast.data.compcars import CompCars
 from abn_fast.data.dataset import ImageDataset, InMemoryImages
 from abn_fast.data.digits_in_the_wild import DigitsInTheWild
+from abn_fast.data.edited_map import EditedMap, read_edited_map
+from abn_fast.data.edited_maps import EditedMaps
 from abn_fast.data.image_files import ImageFiles
 from abn_fast.data.image_folder import ImageFolder
 from abn_fast.data.imagenet import ImageNet
@@ -23,6 +25,8 @@ __all__ = [
     "DataReport",
     "DatasetInfo",
     "DigitsInTheWild",
+    "EditedMap",
+    "EditedMaps",
     "EpochSampler",
     "ImageDataset",
     "ImageFiles",
@@ -40,5 +44,6 @@ __all__ = [
     "dataset_info",
     "list_datasets",
     "load_image",
+    "read_edited_map",
     "split_indices",
 ]

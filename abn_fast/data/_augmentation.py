@@ -49,14 +49,22 @@ def augment_picture(
         crop: if False, the picture is resized as for evaluation and then mirrored or not.
         change: what else is done to the picture of its final size.
     """
+    box, mirrored = seen_box(image.size, preprocessing, draws, crop)
     if crop:
-        box = resized_crop_box(*image.size, draws[1:].reshape(RESIZED_CROP_TRIES, 4))
         height, width = preprocessing.image_size
         image = preprocessing.convert(image).resize((width, height), preprocessing.resampling, box=box)
     else:
         image = preprocessing.resize(image)
     pixels = preprocessing.to_tensor(change(image))
-    return pixels.flip(-1) if draws[0] < 0.5 else pixels
+    return pixels.flip(-1) if mirrored else pixels
+
+
+def seen_box(
+    size: tuple[int, int], preprocessing: Preprocessing, draws: npt.NDArray[np.float64], crop: bool = True
+) -> tuple[tuple[float, float, float, float], bool]:
+    """What `augment_picture` shows of a picture of (width, height): a rectangle, and whether it is mirrored."""
+    box = resized_crop_box(*size, draws[1:].reshape(RESIZED_CROP_TRIES, 4)) if crop else preprocessing.crop_box(*size)
+    return box, bool(draws[0] < 0.5)
 
 
 def resized_crop_box(width: int, height: int, draws: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:

@@ -35,9 +35,11 @@ class ImageDataset(Dataset[tuple[Tensor, Any]]):
         boxes: float32 [N, 4], the objects' (x0, y0, x1, y1) in pixels of the images as returned, or None where
             they are unknown or augmentation moves the objects.
         rand_augment: what else augmentation does to each picture, or None.
+        has_edited_maps: whether images carry two channels more, those of `EditedMaps`.
     """
 
     rand_augment: RandAugment | None = None
+    has_edited_maps = False
 
     def __init__(
         self,
@@ -147,7 +149,7 @@ class InMemoryImages(ImageDataset):
     ) -> None:
         height, width = images.shape[1:3]
         if boxes is not None:
-            boxes = _seen(boxes, preprocessing, width, height)
+            boxes = on_seen_image(boxes, preprocessing, width, height)
         super().__init__(
             labels, classes, preprocessing, boxes=boxes, augment=augment, augmentation_seed=augmentation_seed
         )
@@ -216,7 +218,7 @@ def checked_labels(labels: Tensor, classes: Sequence[str]) -> Tensor:
     return labels
 
 
-def _seen(boxes: Tensor, preprocessing: Preprocessing, width: int, height: int) -> Tensor:
+def on_seen_image(boxes: Tensor, preprocessing: Preprocessing, width: int, height: int) -> Tensor:
     """Boxes on the pictures -> boxes on the images that the network sees."""
     left, top, right, bottom = preprocessing.crop_box(width, height)
     seen_height, seen_width = preprocessing.image_size

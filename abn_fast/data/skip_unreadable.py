@@ -29,6 +29,7 @@ class SkipUnreadable(ImageDataset):
         super().__init__(None, dataset.classes, dataset.preprocessing, augment=dataset.augment)
         self.augmentation_seed = dataset.augmentation_seed
         self.dataset = dataset
+        self.has_edited_maps = dataset.has_edited_maps
         self.limit = _limit(at_most, len(dataset))
         self._unreadable = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()  # seen by all workers
 

@@ -1,19 +1,87 @@
+from abn_fast.explain.animation import animate_training
 from abn_fast.explain.contact_sheet import contact_sheet
-from abn_fast.explain.metrics import energy_in_box, inverted, pointing_game
+from abn_fast.explain.methods import (
+    METHODS,
+    ClassEvidenceMaps,
+    Explanations,
+    explain,
+    explain_each,
+    methods_of,
+    top_class_evidence,
+)
+from abn_fast.explain.metrics import (
+    BestIoU,
+    ConfidenceChange,
+    RandomizedLayer,
+    agreement,
+    best_iou,
+    cascading_randomization,
+    centre_gaussian,
+    confidence_change,
+    deletion,
+    energy_in_box,
+    insertion,
+    inverted,
+    iou,
+    noisy_linear_imputation,
+    pointing_game,
+    random_maps,
+    rank_correlation,
+    road,
+    shift_agreement,
+)
 from abn_fast.explain.overlay import colorize, overlay, rescale
 from abn_fast.explain.picture import Explanation, explain_image, explain_images
+from abn_fast.explain.score import MethodScores, score_methods
+from abn_fast.explain.sheet_files import write_class_evidence_sheets, write_method_sheets, write_task_sheets
+from abn_fast.explain.sheets import class_evidence_sheet, method_sheet, task_sheet
+from abn_fast.explain.tile_sheet import Tile, tile_sheet
 from abn_fast.explain.upsample import upsample
 
 __all__ = [
+    "METHODS",
+    "BestIoU",
+    "ClassEvidenceMaps",
+    "ConfidenceChange",
     "Explanation",
+    "Explanations",
+    "MethodScores",
+    "RandomizedLayer",
+    "Tile",
+    "agreement",
+    "animate_training",
+    "best_iou",
+    "cascading_randomization",
+    "centre_gaussian",
+    "class_evidence_sheet",
     "colorize",
+    "confidence_change",
     "contact_sheet",
+    "deletion",
     "energy_in_box",
+    "explain",
+    "explain_each",
     "explain_image",
     "explain_images",
+    "insertion",
     "inverted",
+    "iou",
+    "method_sheet",
+    "methods_of",
+    "noisy_linear_imputation",
     "overlay",
     "pointing_game",
+    "random_maps",
+    "rank_correlation",
     "rescale",
+    "road",
+    "score_methods",
+    "shift_agreement",
+    "task_sheet",
+    "tile_sheet",
+    "top_class_evidence",
     "upsample",
+    "write_class_evidence_sheets",
+    "write_method_sheets",
+    "write_task_sheets",
 ]

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, count
 from pathlib import Path
 
@@ -38,3 +38,11 @@ def output_names(paths: Sequence[Path]) -> list[str]:
         taken.add(name.casefold())
         names.append(name)
     return names
+
+
+def refuse_to_overwrite(images: Iterable[Path], files: Iterable[Path]) -> None:
+    """Refuse to write files in the place of the images that they are made from."""
+    resolved = {path.resolve() for path in images}
+    for file in files:
+        if file.resolve() in resolved:
+            raise AbnFastError(f"the pictures would overwrite the image {file}; choose another output folder")

@@ -1,0 +1,33 @@
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from abn_fast._errors import AbnFastError
+from abn_fast.explain._checks import check_maps
+
+Classify = Callable[[Tensor], Tensor]
+"""Images [N, C, H, W] as the network takes them -> probabilities [N, K]."""
+
+
+def check_faithfulness_inputs(images: Tensor, maps: Tensor, targets: Tensor) -> None:
+    """Refuse maps that are not as large as the images, and targets that are not one class an image."""
+    if images.ndim != 4 or not images.is_floating_point():
+        raise AbnFastError(
+            f"images have shape {list(images.shape)} and dtype {images.dtype}, expected floating point [N, C, H, W]"
+        )
+    check_maps(maps)
+    n, _, height, width = images.shape
+    if maps.shape != (n, height, width):
+        raise AbnFastError(
+            f"maps have shape {list(maps.shape)}, expected {[n, height, width]} for these images; "
+            f"use upsample(maps, ({height}, {width}))"
+        )
+    if targets.shape != (n,) or targets.is_floating_point():
+        raise AbnFastError(f"targets are {targets.dtype} {list(targets.shape)}, expected a class number for {n} images")
+
+
+def probability(classify: Classify, images: Tensor, targets: Tensor) -> Tensor:
+    """Probability of each image's target, [N]."""
+    with torch.no_grad():
+        return classify(images).gather(1, targets[:, None])[:, 0]
