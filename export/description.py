@@ -47,5 +47,5 @@ def description(path: Path) -> str:
         rows["values"] = f"(pixel / 255 - mean) / std, mean {list(pictures.mean)}, std {list(pictures.std)}"
     rows["written by"] = ", ".join(f"{name} {version}" for name, version in metadata.versions.items()) or "-"
     if contents:
-        rows["TensorRT"] = trtexec_command(path, contents.inputs[0], metadata.batch, metadata.size)
+        rows["TensorRT"] = trtexec_command(path, contents.inputs[0], metadata.batch, metadata.size, contents.inputs[1:])
     return "\n".join([str(path), *(f"  {name:<11}{value}" for name, value in rows.items())])

@@ -27,9 +27,11 @@ class ExportRequest:
     images: Path | None = None
     """Folder of photographs for the proof."""
     quantization: Quantization | None = None
-    """How it becomes int8."""
+    """How it becomes int8 or fp8."""
     targets: tuple[str, ...] | None = None
     """Compute capabilities of an engine, as sm_86; None for the format's own choice."""
+    plugin: bool = False
+    """Whether an engine's gate is this library's kernel."""
 
 
 class Format(NamedTuple):
@@ -66,5 +68,9 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path, format_name: str, requ
         raise AbnFastError(
             f"targets={','.join(request.targets)!r}: a file of format {format_name} is built for no card"
         )
+    if request.plugin and not chosen.has_targets:
+        raise AbnFastError(f"plugin: it is of engines; a file of format {format_name} has --gate function")
+    if request.gate == "editable" and format_name != "onnx":
+        raise AbnFastError(f"gate='editable' is of ONNX files, not of format {format_name}")
     write = cast("Callable[[Checkpoint, Path, ExportRequest], Proof]", import_module(chosen.module).export_checkpoint)
     return write(checkpoint, path, request)

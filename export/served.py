@@ -25,6 +25,8 @@ class ServedNetwork(nn.Module):
         self.network = network
         self.outputs = outputs
         self._output = output_type(outputs)
+        self.more_inputs: dict[str, tuple[int, ...]] = {}
+        """Shapes, without the batch's, of what a file takes besides images."""
 
     def forward(self, images: Tensor) -> Any:
         """A named tuple of the outputs of images [N, C, H, W]."""

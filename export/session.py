@@ -82,6 +82,31 @@ class InferenceSession:
         """Their names, if the file states them."""
         return self._runner.metadata.classes
 
+    @property
+    def map_size(self) -> tuple[int, int] | None:
+        """(height, width) of the maps that an ONNX file exported with gate="editable" takes; None of others."""
+        size: tuple[int, int] | None = getattr(self._runner, "map_size", None)
+        return size
+
+    def with_map(self, images: Tensor, attention: Tensor, mask: Tensor) -> Any:
+        """The outputs of preprocessed images with given maps in the place of the network's own where mask is 1.
+
+        Shapes: images [N, C, H, W]; attention in [0, 1] and mask, [N, 1, h, w] -> named tuple of tensors.
+
+        Raises:
+            AbnFastError: the file takes no maps, or maps of another size.
+        """
+        if self.map_size is None:
+            raise AbnFastError(
+                f"the file takes no map in {self.runtime}: write one with abn-fast export --gate editable"
+            )
+        expected = (len(images), 1, *self.map_size)
+        for name, value in (("attention", attention), ("mask", mask)):
+            if value.shape != expected:
+                raise AbnFastError(f"{name} has shape {tuple(value.shape)}; expected {expected}")
+        given = images_to_tensor(images, self.preprocessing, self._runner.metadata)
+        return self._output(*self._runner.run_edited(given, attention.float(), mask.float()))  # type: ignore[attr-defined]  # it has a map_size
+
     def __call__(self, images: Images) -> Any:
         """The outputs of one image or a batch of images, which share their size after preprocessing.
 

@@ -9,9 +9,11 @@ from abn_fast._optional import require
 from abn_fast.data import Preprocessing
 from abn_fast.export.describe import describe
 from abn_fast.export.metadata import Metadata
+from abn_fast.export.onnx.editable import editable_network
 from abn_fast.export.onnx.program import DTYPES, write_program
 from abn_fast.export.optimize.network import check_network
 from abn_fast.export.proof import ProofImages
+from abn_fast.export.proof.proof import CALIBRATED
 from abn_fast.export.proof.prove import proof_images
 from abn_fast.export.quantize import (
     CalibrationImages,
@@ -24,8 +26,8 @@ from abn_fast.export.ranges import BatchRange, SizeRange
 from abn_fast.export.served import ServedNetwork, served_network
 from abn_fast.modules import ImageNetwork
 
-GATES = ("standard", "function")
-PRECISIONS = (*DTYPES, "int8")
+GATES = ("standard", "function", "editable")
+PRECISIONS = (*DTYPES, *CALIBRATED)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ def prepare_program(
     for module in ("onnx", "onnxscript", "onnxruntime"):
         require(module, extra="export", purpose="ONNX export")
     served = served_network(model, outputs, DTYPES.get(precision, torch.float32)).cpu()
+    if gate == "editable":
+        served = editable_network(model, served, size)
     metadata = describe(
         model,
         outputs=served.outputs,

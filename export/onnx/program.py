@@ -73,16 +73,18 @@ def _traced(network: ServedNetwork, metadata: Metadata) -> Any:
     if not metadata.size.is_fixed:
         names |= {2: "height", 3: "width"}
     batch = metadata.batch.low if metadata.batch.is_fixed else 2
-    images = torch.zeros(batch, metadata.channels, *metadata.size.best)
+    inputs = {INPUT: torch.zeros(batch, metadata.channels, *metadata.size.best)}
+    inputs |= {name: torch.zeros(batch, *shape) for name, shape in network.more_inputs.items()}
+    varying_batch = {} if metadata.batch.is_fixed else {0: "batch"}
     try:
         program = torch.onnx.export(
             network,
-            (images,),
+            tuple(inputs.values()),
             dynamo=True,
             opset_version=OPSETS[metadata.precision],
-            input_names=[INPUT],
+            input_names=list(inputs),
             output_names=list(metadata.outputs),
-            dynamic_shapes={"images": names},
+            dynamic_shapes={name: names if name == INPUT else varying_batch for name in inputs},
             verbose=False,
         )
     except Exception as error:  # whatever tracing the model's own code raises

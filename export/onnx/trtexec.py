@@ -1,11 +1,14 @@
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from abn_fast.export.onnx.tensors import TensorInfo
 from abn_fast.export.ranges import BatchRange, SizeRange
 
 
-def trtexec_command(path: Path, images: TensorInfo, batch: BatchRange, size: SizeRange) -> str:
+def trtexec_command(
+    path: Path, images: TensorInfo, batch: BatchRange, size: SizeRange, more: Sequence[TensorInfo] = ()
+) -> str:
     """The shell command that makes an ONNX file a TensorRT engine for the GPU of the machine where it runs.
 
     Args:
@@ -13,6 +16,7 @@ def trtexec_command(path: Path, images: TensorInfo, batch: BatchRange, size: Siz
         images: its input, [N, C, H, W].
         batch: that it takes.
         size: likewise.
+        more: its other inputs, of which the batch alone may vary.
     """
     words = [f"--onnx={path}", f"--saveEngine={path.with_suffix('.plan')}"]
     if any(isinstance(side, str) for side in images.shape):  # static shapes may not be given again
@@ -21,5 +25,7 @@ def trtexec_command(path: Path, images: TensorInfo, batch: BatchRange, size: Siz
             ("opt", batch.best, size.best),
             ("max", batch.high, size.high),
         ):
-            words.append(f"--{option}Shapes={images.name}:{count}x{images.shape[1]}x{height}x{width}")
+            shapes = [f"{images.name}:{count}x{images.shape[1]}x{height}x{width}"]
+            shapes += [f"{each.name}:{'x'.join(map(str, (count, *each.shape[1:])))}" for each in more]
+            words.append(f"--{option}Shapes={','.join(shapes)}")
     return " ".join(["trtexec", *map(shlex.quote, words)])

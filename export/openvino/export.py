@@ -12,6 +12,7 @@ from abn_fast.export.onnx.prepare import OnnxProgram, prepare_program
 from abn_fast.export.onnx.summary import onnx_summary
 from abn_fast.export.openvino.file import WEIGHTS, file_summary, save_model
 from abn_fast.export.proof import Proof, prove
+from abn_fast.export.quantize.quantization import check_kind
 from abn_fast.export.runtimes import RunnerOptions, open_runner
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
@@ -28,6 +29,7 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path, request: ExportRequest
             NAME.bin.rejected.
         AbnFastError: openvino is missing, or a value that the format does not take.
     """
+    check_kind(request.precision, "cpu")
     precision = checked_choice("precision", request.precision, PRECISIONS)
     require("openvino", extra="openvino", purpose="OpenVINO export")
     program = prepare_program(

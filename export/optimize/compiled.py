@@ -26,5 +26,5 @@ class CompiledNetwork:
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
         """The outputs of images [N, C, H, W]."""
-        with self._lock, torch.no_grad():  # weights are not frozen in inference mode
+        with self._lock, torch.inference_mode(False), torch.no_grad():  # weights are not frozen in inference mode
             return self._compiled(images)

@@ -8,12 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from abn_fast._errors import AbnFastError
 from abn_fast.export.optimize.branches import make_branches
 from abn_fast.export.optimize.fold_convolution_norms import fold_convolution_norms
 from abn_fast.export.optimize.fold_projection_norms import fold_projection_norms
 from abn_fast.export.optimize.network import InferenceNetwork, check_network
 from abn_fast.export.outputs import checked_outputs, network_outputs
 from abn_fast.models._meta import image_channels, meta_copy, meta_tensor
+from abn_fast.models._tracing import first_line
 from abn_fast.modules import AttentionHead, ImageNetwork, LogMapAttentionHead, MultiTaskABN
 from abn_fast.modules.attention_head import AttentionHeadOutput
 from abn_fast.proofs._torch_traffic import TorchTraffic
@@ -49,7 +51,7 @@ def rewrite_costs(
         outputs: as of `optimize_for_inference`.
 
     Raises:
-        AbnFastError: not a network of this library, or an unknown output.
+        AbnFastError: not a network of this library, an unknown output, or images that it does not take.
     """
     check_network(model)
     outputs = checked_outputs(model, outputs)
@@ -63,7 +65,13 @@ def rewrite_costs(
         rows.append(RewriteCost(rewrite, products.get_total_flops(), sum(traffic.bytes.values())))
 
     with _published(network):
-        measure("as published", network)
+        try:
+            measure("as published", network)
+        except Exception as error:  # whatever the model's own code raises
+            height, width = image_size
+            raise AbnFastError(
+                f"the network does not take images of {height}x{width} pixels: {first_line(error)}"
+            ) from None
     measure("GAP before evidence_conv, gate behind 1x1 convolutions", network)
     fold_convolution_norms(network)
     fold_projection_norms(network)

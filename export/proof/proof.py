@@ -66,6 +66,8 @@ class Proof:
     """What could not be checked, in words."""
     checks: tuple[Check, ...] = ()
     """Of a file that is more than its outputs."""
+    hint: str = ""
+    """What may explain a failure."""
 
     @property
     def tolerance(self) -> float:
@@ -120,7 +122,8 @@ class Proof:
             ProofFailedError: it failed.
         """
         if self.failures:
-            raise ProofFailedError(f"{self.file} is not the network it came from: {'; '.join(self.failures)}", self)
+            reasons = "; ".join([*self.failures, self.hint] if self.hint else self.failures)
+            raise ProofFailedError(f"{self.file} is not the network it came from: {reasons}", self)
         return self
 
     def largest(self) -> dict[str, float]:
@@ -163,4 +166,6 @@ class Proof:
             lines.append("  " + ", ".join(f"{name} {value}" for name, value in self.summary.items()))
         lines += [f"  {check.name}: {check.found}" + ("" if check.passed else " (WRONG)") for check in self.checks]
         lines += [f"  note: {note}" for note in self.notes]
+        if self.hint and not self.passed:
+            lines.append(f"  note: {self.hint}")
         return "\n".join([*lines, f"  {'passed' if self.passed else 'FAILED: ' + '; '.join(self.failures)}"])

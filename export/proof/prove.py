@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from abn_fast.data import IMAGENET, Preprocessing
 from abn_fast.export.metadata import Metadata
 from abn_fast.export.outputs import ATTENTION, ATTENTION_UPSAMPLED, LOGITS, PROBABILITIES
 from abn_fast.export.proof.images import ProofImages
-from abn_fast.export.proof.proof import TIES, Comparison, Proof
+from abn_fast.export.proof.proof import CALIBRATED, TIES, TOLERANCES, Comparison, Proof
 from abn_fast.export.proof.reference import Reference
 from abn_fast.export.ranges import Size, size_text
 from abn_fast.export.runtimes import Runner
@@ -20,6 +21,11 @@ LEAST_MAP = 0.01
 """What the largest value of a map or of probabilities counts as at least: near 0 they are rounding noise."""
 AGREEING = {"int8": 64, "fp8": 64}
 """Images of a size on which top classes are compared at least, by precision; by default the file's highest batch."""
+UNTOUCHED = (
+    "the network is untrained: its batch norms have seen no image (mean 0, variance 1), and what it computes only "
+    "compares in fp32; train it first"
+)
+KEEP_MAP = "the layers that draw the map lose most in 8 bits: keep them in float32 (--keep-float map)"
 CHUNK = 8
 """Images at a time through the source model, whatever the batch."""
 
@@ -95,6 +101,7 @@ def prove(
         drift,
         dict(summary or {}),
         tuple(notes),
+        hint=_hint(model, metadata.precision, [row.share for row in rows if row.output == attention]),
     )
 
 
@@ -114,6 +121,22 @@ def _batches(metadata: Metadata) -> list[int]:
     """Ends with the highest."""
     low, high = metadata.batch.low, metadata.batch.high
     return sorted({batch for batch in (1, 2) if low <= batch <= high} | {low, high})
+
+
+def is_untouched(model: nn.Module) -> bool:
+    """Whether a network has batch norms and all have the statistics that they are made with."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    statistics = [(norm.running_mean, norm.running_var) for norm in norms]
+    return bool(norms) and all(
+        mean is not None and var is not None and not mean.any() and bool((var == 1).all()) for mean, var in statistics
+    )
+
+
+def _hint(model: nn.Module, precision: str, map_shares: Sequence[float]) -> str:
+    if precision != "fp32" and is_untouched(model):
+        return UNTOUCHED
+    fails = any(share > TOLERANCES[precision] for share in map_shares)
+    return KEEP_MAP if precision in CALIBRATED and fails else ""
 
 
 def _sizes(metadata: Metadata) -> list[Size]:

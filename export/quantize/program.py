@@ -7,9 +7,10 @@ from abn_fast.export.image_folder import image_paths
 from abn_fast.export.metadata import Metadata
 from abn_fast.export.onnx.program import write_program
 from abn_fast.export.proof.images import ProofImages
+from abn_fast.export.proof.proof import CALIBRATED
 from abn_fast.export.quantize.calibration import CalibrationImages
 from abn_fast.export.quantize.kept_float import KEPT_FLOAT
-from abn_fast.export.quantize.quantization import Quantization
+from abn_fast.export.quantize.quantization import Quantization, check_kind
 from abn_fast.export.quantize.quantize import quantize_onnx
 from abn_fast.export.served import ServedNetwork
 
@@ -18,14 +19,20 @@ def check_quantization(precision: str, quantization: Quantization | None, gate: 
     """Refuse what does not go together.
 
     Raises:
-        AbnFastError: int8 without a calibration folder, or a calibration of another precision, or with a gate of ours.
+        AbnFastError: 8 bits without a calibration folder, or a calibration of another precision, or with a gate of
+            ours; fp8 for CPUs.
     """
-    if precision == "int8" and quantization is None:
-        raise AbnFastError("precision='int8' is calibrated on images: give a folder of them (--calibration FOLDER)")
-    if precision != "int8" and quantization is not None:
-        raise AbnFastError(f"precision={precision!r} is not calibrated: take int8, or leave the calibration out")
-    if precision == "int8" and gate != "standard":
-        raise AbnFastError(f"gate={gate!r} with precision='int8': take gate='standard'")
+    calibrated = precision in CALIBRATED
+    if quantization is not None:
+        if not calibrated:
+            raise AbnFastError(f"precision={precision!r} is not calibrated: take int8, or leave the calibration out")
+        check_kind(precision, quantization.kind)
+    elif calibrated:
+        raise AbnFastError(
+            f"precision={precision!r} is calibrated on images: give a folder of them (--calibration FOLDER)"
+        )
+    if calibrated and gate != "standard":
+        raise AbnFastError(f"gate={gate!r} with precision={precision!r}: take gate='standard'")
 
 
 def write_quantized_program(
@@ -35,7 +42,7 @@ def write_quantized_program(
     quantization: Quantization,
     images: CalibrationImages,
 ) -> list[str]:
-    """Write a float32 network as one int8 ONNX file; returns notes for its proof.
+    """Write a float32 network as one int8 or fp8 ONNX file; returns notes for its proof.
 
     Raises:
         AbnFastError: as of `write_program` and `quantize_onnx`.
@@ -47,12 +54,13 @@ def write_quantized_program(
             whole,
             path,
             images.batches(metadata.batch),
+            precision=metadata.precision,
             kind=quantization.kind,
             keep_float=quantization.keep_float,
             count=len(images),
         )
     kept = ", ".join(KEPT_FLOAT[part] for part in quantization.keep_float) or "no layer"
-    return [f"int8 for {quantization.kind}, calibrated on {len(images)} images; {kept} in float32"]
+    return [f"{metadata.precision} for {quantization.kind}, calibrated on {len(images)} images; {kept} in float32"]
 
 
 def calibration_images(quantization: Quantization, metadata: Metadata, proof_images: ProofImages) -> CalibrationImages:

@@ -12,7 +12,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class Quantization:
-    """How a network becomes int8.
+    """How a network becomes int8 or fp8.
 
     Raises:
         AbnFastError: an unknown kind or part.
@@ -29,6 +29,19 @@ class Quantization:
         checked_choice("quantize_for", self.kind, KINDS)
         for part in self.keep_float:
             checked_choice("keep_float", part, KEPT_FLOAT)
+
+
+def check_kind(precision: str, kind: Kind) -> None:
+    """Refuse fp8 for CPUs.
+
+    Raises:
+        AbnFastError: that.
+    """
+    if precision == "fp8" and kind == "cpu":
+        raise AbnFastError(
+            "precision='fp8' is of GPUs from sm_89 on: take int8 for CPUs, --format tensorrt or tensorrt-rtx for an "
+            "engine, or --quantize-for tensorrt for the ONNX file of one"
+        )
 
 
 def make_quantization(

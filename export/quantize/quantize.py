@@ -12,8 +12,10 @@ from abn_fast._errors import AbnFastError
 from abn_fast._optional import require
 from abn_fast.export.metadata import KEY, Metadata
 from abn_fast.export.onnx.program import set_metadata
+from abn_fast.export.proof.proof import CALIBRATED
+from abn_fast.export.quantize.fp8 import int8_to_fp8
 from abn_fast.export.quantize.kept_float import kept_nodes
-from abn_fast.export.quantize.quantization import KINDS, Kind
+from abn_fast.export.quantize.quantization import KINDS, Kind, check_kind
 from abn_fast.models._tracing import first_line
 
 OPERATORS = {
@@ -29,21 +31,23 @@ def quantize_onnx(
     target: Path,
     images: Iterable[Tensor],
     *,
+    precision: str = "int8",
     kind: Kind = "cpu",
     keep_float: Collection[str] = (),
     count: int | None = None,
     progress: bool | None = None,
 ) -> Metadata:
-    """Write a float32 ONNX file of this library as int8, with QuantizeLinear and DequantizeLinear nodes.
+    """Write a float32 ONNX file of this library in 8 bits, with QuantizeLinear and DequantizeLinear nodes.
 
     Weights are symmetric int8, one scale an output channel; activations have one scale a tensor, from their least and
     largest value on the calibration images: uint8 with a zero point for CPUs, symmetric int8 for TensorRT, whose biases
-    stay float32.
+    stay float32. In fp8, which is TensorRT's, both are E4M3 in the same places (`int8_to_fp8`).
 
     Args:
         source: written by `export_onnx` in fp32.
         target: written anew.
         images: normalised batches, float32 [n, C, H, W], of sizes that the file takes.
+        precision: int8 or fp8.
         kind: cpu or tensorrt.
         keep_float: parts that stay float32: first, last, map.
         count: of the images, for the progress bar.
@@ -56,15 +60,17 @@ def quantize_onnx(
         AbnFastError: not such a file, or it has no such part.
     """
     checked_choice("quantize_for", kind, KINDS)
-    onnx = require("onnx", extra="export", purpose="int8 export")
-    require("onnxruntime", extra="export", purpose="int8 export")
+    checked_choice("precision", precision, CALIBRATED)
+    check_kind(precision, kind)
+    onnx = require("onnx", extra="export", purpose=f"{precision} export")
+    onnxruntime = require("onnxruntime", extra="export", purpose=f"{precision} export")
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     model = onnx.load(source)
     metadata = Metadata.from_json({each.key: each.value for each in model.metadata_props}.get(KEY))
     if metadata.precision != "fp32":
-        raise AbnFastError(f"{source.name} is {metadata.precision}: int8 is made from fp32")
+        raise AbnFastError(f"{source.name} is {metadata.precision}: {precision} is made from fp32")
     kept = kept_nodes(model.graph, keep_float)
     symmetric = kind == "tensorrt"
     add_pre_process_metadata(model)  # else onnxruntime warns; the exporter has optimised already
@@ -92,11 +98,13 @@ def quantize_onnx(
                 },
             )
         except Exception as error:  # onnxruntime's have no common base but this
-            raise AbnFastError(f"{source.name} cannot be made int8: {first_line(error)}") from error
+            raise AbnFastError(f"{source.name} cannot be made {precision}: {first_line(error)}") from error
         model = onnx.load(quantized)
-    onnxruntime = require("onnxruntime", extra="export", purpose="int8 export")
+    if precision == "fp8":
+        whole = onnx.load(source).graph.initializer
+        int8_to_fp8(model, {each.name: onnx.numpy_helper.to_array(each) for each in whole})
     versions = metadata.versions | {"onnxruntime": onnxruntime.__version__}
-    written = replace(metadata, precision="int8", versions=versions)
+    written = replace(metadata, precision=precision, versions=versions)
     set_metadata(model, written)
     onnx.save(model, target)
     onnx.checker.check_model(str(target), full_check=True)

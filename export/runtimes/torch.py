@@ -1,24 +1,21 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from abn_fast._checks import checked_choice
 from abn_fast._errors import AbnFastError
 from abn_fast.checkpoints import read_checkpoint
 from abn_fast.data import Preprocessing
 from abn_fast.export.describe import describe
 from abn_fast.export.metadata import Metadata
-from abn_fast.export.optimize.compiled import CompiledNetwork
-from abn_fast.export.optimize.cuda_graph import CudaGraphNetwork
+from abn_fast.export.optimize.modes import forward_in
 from abn_fast.export.ranges import BatchRange, SizeRange
 from abn_fast.export.runtimes.runner import RunnerOptions
 from abn_fast.export.served import ServedNetwork, served_network
 from abn_fast.modules import ImageNetwork
 
 PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp32"}
-MODES = ("eager", "compiled", "cuda-graph")
 
 
 class NetworkRunner:
@@ -37,19 +34,12 @@ class NetworkRunner:
     runtime = "torch"
 
     def __init__(self, network: ServedNetwork, metadata: Metadata, device: str, mode: str = "eager") -> None:
-        checked_choice("mode", mode, MODES)
         try:
             self._device = torch.device(device)
             self._network = network.to(self._device)
         except (RuntimeError, AssertionError) as error:  # torch's own about a device
             raise AbnFastError(f"device={device!r}: {(str(error).splitlines() or ['unknown'])[0]}") from None
-        if mode == "cuda-graph" and self._device.type != "cuda":
-            raise AbnFastError(f"mode='cuda-graph' is of GPUs, but the device is {device!r}: take mode='compiled'")
-        self._call: Callable[[Tensor], Sequence[Tensor]] = self._eager
-        if mode == "compiled":
-            self._call = CompiledNetwork(self._network)
-        elif mode == "cuda-graph":
-            self._call = CudaGraphNetwork(self._network, self._device)
+        self._forward = forward_in(mode, self._network, self._device)
         self.metadata = metadata
         self.provider = f"{self._device}, {str(network.network.dtype).removeprefix('torch.')}"
         if mode != "eager":
@@ -57,12 +47,7 @@ class NetworkRunner:
 
     def run(self, images: Tensor) -> tuple[Tensor, ...]:
         """As `Runner.run`."""
-        return tuple(self._call(images.to(self._device)))
-
-    @torch.inference_mode()
-    def _eager(self, images: Tensor) -> Sequence[Tensor]:
-        outputs: Sequence[Tensor] = self._network(images)
-        return outputs
+        return tuple(self._forward(images.to(self._device)))
 
 
 def run_model(

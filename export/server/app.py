@@ -80,12 +80,17 @@ def create_app(session: InferenceSession, settings: ServerSettings | None = None
         """Counters in Prometheus' format."""
         return Response(metrics.text(), media_type=metrics.content_type)
 
+    answer_errors(app)
+    return app
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Have an application answer errors as {"error": "one sentence"}."""
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _failed)
-    return app
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 import uvicorn
+from fastapi import FastAPI
 
 from abn_fast._errors import AbnFastError
 from abn_fast.export.server.app import create_app
@@ -35,7 +36,11 @@ def serve(
         AbnFastError: the network does not run at the batch sizes to be served, or the port cannot be had.
     """
     _try_batches(session, settings)
-    app = create_app(session, settings)
+    serve_app(create_app(session, settings), host, port, listening)
+
+
+def serve_app(app: FastAPI, host: str, port: int, listening: Callable[[str], None] = lambda url: None) -> None:
+    """Serve a web application until SIGTERM or SIGINT; arguments and errors as of `serve`."""
     with _listener(host, port) as listener:
         address = f"[{host}]" if ":" in host else host
         url = f"http://{address}:{listener.getsockname()[1]}"

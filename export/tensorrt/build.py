@@ -14,7 +14,12 @@ from abn_fast.export.tensorrt.cuda import card_target
 from abn_fast.export.tensorrt.failures import explained
 from abn_fast.export.tensorrt.flavour import RTX, Flavour
 from abn_fast.export.tensorrt.log import LogLine, errors, recording_logger
+from abn_fast.export.tensorrt.plugin import register_for_building
+from abn_fast.export.tensorrt.plugin.apart import build_apart
 from abn_fast.models._tracing import first_line
+
+PLUGIN = "PLUGIN_V3"
+"""The kind of a layer that is a plugin."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,9 @@ class BuiltEngine:
     log: tuple[LogLine, ...]
 
 
-def build_engine(onnx: Path, flavour: Flavour = RTX, targets: Sequence[str] | None = None) -> BuiltEngine:
+def build_engine(
+    onnx: Path, flavour: Flavour = RTX, targets: Sequence[str] | None = None, *, plugin: bool = False
+) -> BuiltEngine:
     """Build an engine from an ONNX file of this library's, of the precision that is in the file (fp32 is no TF32).
 
     It takes the batches and sizes that the file's metadata state, and is fastest at their best ones. TensorRT-RTX
@@ -41,17 +48,33 @@ def build_engine(onnx: Path, flavour: Flavour = RTX, targets: Sequence[str] | No
         onnx: written by `export_onnx`, or quantised with symmetric int8.
         flavour: TensorRT-RTX or classic TensorRT.
         targets: compute capabilities, as sm_86; by default all from sm_80 on. Classic TensorRT: the card's own.
+        plugin: whether the file's node abn_fast::attention_gate becomes the kernel of that name.
 
     Raises:
         AbnFastError: the flavour is not installed or has no such target, or the file cannot become an engine.
     """
     metadata = _metadata(onnx)
     chosen = flavour.checked_targets(None if targets is None else tuple(targets), metadata.precision)
+    flavour.load(f"building {flavour.title} engines")
+    if plugin:
+        if metadata.gate != "function":
+            raise AbnFastError(f"{onnx.name} has no node for the gate's plugin: export it with --gate function")
+        return build_apart(onnx, flavour, chosen)
+    return build_here(onnx, flavour, chosen)
+
+
+def build_here(onnx: Path, flavour: Flavour, chosen: tuple[str, ...], *, plugin: bool = False) -> BuiltEngine:
+    """`build_engine` in this process, for targets that are checked; a plugin stays registered in it."""
+    metadata = _metadata(onnx)
     module = flavour.load(f"building {flavour.title} engines")
     lines: list[LogLine] = []
     start = time.perf_counter()
     builder = _builder(module, flavour, lines)
+    kept = register_for_building(module, flavour, builder, chosen) if plugin else None
     network = parsed(module, builder, onnx, lines)
+    layers = _layers(network)
+    if plugin and not layers[PLUGIN]:
+        raise AbnFastError(f"{flavour.title} takes the gate's plugin for what it has itself: leave it out")
     config = builder.create_builder_config()
     config.clear_flag(module.BuilderFlag.TF32)
     config.add_optimization_profile(_profile(builder, metadata))
@@ -60,6 +83,7 @@ def build_engine(onnx: Path, flavour: Flavour = RTX, targets: Sequence[str] | No
     for index, target in enumerate(chosen):
         config.set_compute_capability(getattr(module.ComputeCapability, target.replace("_", "").upper()), index)
     serialized = builder.build_serialized_network(network, config)
+    del kept
     if serialized is None:
         raise AbnFastError(f"{onnx.name} becomes no {flavour.title} engine: {explained(errors(lines))}")
     return BuiltEngine(
@@ -68,7 +92,7 @@ def build_engine(onnx: Path, flavour: Flavour = RTX, targets: Sequence[str] | No
         module.__version__,
         chosen or (card_target(),),
         time.perf_counter() - start,
-        dict(sorted(_layers(network).items())),
+        dict(sorted(layers.items())),
         tuple(lines),
     )
 

@@ -5,7 +5,7 @@ from abn_fast._errors import AbnFastError
 from abn_fast._optional import require
 from abn_fast.export.proof import Check
 from abn_fast.export.tensorrt.accept import check_header
-from abn_fast.export.tensorrt.build import BuiltEngine
+from abn_fast.export.tensorrt.build import PLUGIN, BuiltEngine
 from abn_fast.export.tensorrt.flavour import Flavour
 from abn_fast.export.tensorrt.log import totals
 from abn_fast.export.tensorrt.sidecar import Sidecar
@@ -31,7 +31,10 @@ def engine_checks(engine: Path, onnx: Path, sidecar: Sidecar, flavour: Flavour) 
     package = require("onnx", extra="export", purpose="the proof of an engine")
     graph = package.load(onnx).graph
     record = sidecar.build
-    checks = [Check("parser", f"took all {len(graph.node)} nodes", True), _layers(graph, record["layers"])]
+    checks = [
+        Check("parser", f"took all {len(graph.node)} nodes", True),
+        _layers(graph, record["layers"], sidecar.plugin),
+    ]
     if record["tensors"]:
         checks.append(_tensors(graph, record["tensors"]))
     if record["weights_bytes"] is not None:
@@ -41,12 +44,14 @@ def engine_checks(engine: Path, onnx: Path, sidecar: Sidecar, flavour: Flavour) 
     return tuple(checks)
 
 
-def _layers(graph: Any, layers: dict[str, int]) -> Check:
+def _layers(graph: Any, layers: dict[str, int], plugin: str | None) -> Check:
     kinds = [node.op_type for node in graph.node]
     pairs = {
         "convolutions": (layers.get("CONVOLUTION", 0), kinds.count("Conv")),
         "matrix products": (layers.get("MATRIX_MULTIPLY", 0), kinds.count("Gemm") + kinds.count("MatMul")),
     }
+    if plugin is not None:
+        pairs["plugins"] = (layers.get(PLUGIN, 0), kinds.count(plugin.rpartition("::")[2]))
     told = ", ".join(f"{ours} {name} of {expected}" for name, (ours, expected) in pairs.items())
     return Check("layers", f"{sum(layers.values())}, {told}", all(a == b for a, b in pairs.values()))
 

@@ -14,12 +14,14 @@ from abn_fast.export.formats import ExportRequest
 from abn_fast.export.onnx.export import onnx_runner
 from abn_fast.export.onnx.prepare import OnnxProgram, prepare_program
 from abn_fast.export.proof import Proof, prove
+from abn_fast.export.proof.proof import CALIBRATED
 from abn_fast.export.quantize import Quantization
 from abn_fast.export.ranges import BatchRange, SizeRange
 from abn_fast.export.tensorrt.build import BuiltEngine, build_engine
 from abn_fast.export.tensorrt.evidence import build_record
 from abn_fast.export.tensorrt.flavour import CLASSIC, FLAVOURS, RTX
 from abn_fast.export.tensorrt.log import write_log
+from abn_fast.export.tensorrt.plugin import PLUGIN_ID
 from abn_fast.export.tensorrt.products import products_as_convolutions
 from abn_fast.export.tensorrt.prove import prove_engine
 from abn_fast.export.tensorrt.sidecar import Sidecar, log_path, onnx_path
@@ -41,6 +43,7 @@ def export_tensorrt(
     classes: Sequence[str] | None = None,
     images: str | Path | None = None,
     quantization: Quantization | None = None,
+    plugin: bool = False,
 ) -> Proof:
     """Write a network as an engine of TensorRT-RTX or TensorRT and prove it; it appears only if the proof holds.
 
@@ -55,13 +58,15 @@ def export_tensorrt(
         flavour: tensorrt-rtx, which needs no card for it, or tensorrt, which builds for the card at hand.
         targets: compute capabilities for one engine of TensorRT-RTX, as sm_86; by default all from sm_80 on.
         batch: images at a time, 1:8:64 by default.
-        precision: fp32, fp16, bf16 (from sm_80 on) or int8.
+        precision: fp32, fp16, bf16 (from sm_80 on), int8 or fp8 (from sm_89 on).
         outputs: as of `export_onnx`.
         gate: likewise.
         preprocessing: likewise.
         classes: likewise.
         images: likewise.
-        quantization: how it becomes int8; an engine's is always symmetric.
+        quantization: how it becomes int8 or fp8; an engine's is always symmetric.
+        plugin: whether the gate is this library's kernel, not what the builder makes of standard operators. It needs
+            Triton here; where an engine of TensorRT-RTX runs, this library. See docs/deployment.md.
 
     Raises:
         ProofFailedError: the outputs differ from the network's, or the engine is not what its ONNX file says.
@@ -73,6 +78,10 @@ def export_tensorrt(
         raise AbnFastError(f"{path}: {maker.title} engines are called NAME{maker.suffix}")
     if quantization is not None and quantization.kind != "tensorrt":
         raise AbnFastError(f"quantize_for={quantization.kind!r}: an engine takes symmetric int8, that is 'tensorrt'")
+    if plugin and precision in CALIBRATED:
+        raise AbnFastError(
+            f"plugin with precision={precision!r}: the gate's kernel is fp32, fp16 or bf16; leave it out"
+        )
     chosen = maker.checked_targets(None if targets is None else tuple(targets), precision)
     maker.load(f"building {maker.title} engines")
     program = prepare_program(
@@ -81,7 +90,7 @@ def export_tensorrt(
         batch=batch,
         precision=precision,
         outputs=outputs,
-        gate=gate,
+        gate="function" if plugin else gate,
         preprocessing=preprocessing,
         classes=classes,
         images=images,
@@ -91,8 +100,8 @@ def export_tensorrt(
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         onnx = Path(folder) / onnx_path(path).name
         notes = _write_onnx(program, onnx, chosen)
-        built = build_engine(onnx, maker, chosen or None)
-        sidecar = _sidecar(built, maker.name, onnx)
+        built = build_engine(onnx, maker, chosen or None, plugin=plugin)
+        sidecar = _sidecar(built, maker.name, onnx, PLUGIN_ID if plugin else None)
 
         def compare_onnx() -> Proof:
             runner, more = onnx_runner(onnx, program)
@@ -127,6 +136,7 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path, request: ExportRequest
         classes=checkpoint.classes,
         images=request.images,
         quantization=request.quantization,
+        plugin=request.plugin,
     )
 
 
@@ -141,6 +151,6 @@ def _write_onnx(program: OnnxProgram, path: Path, targets: tuple[str, ...]) -> l
     return notes
 
 
-def _sidecar(built: BuiltEngine, flavour: str, onnx: Path) -> Sidecar:
-    digest = hashlib.sha256(built.engine).hexdigest()
-    return Sidecar(flavour, built.version, built.targets, digest, sha256(onnx), built.metadata, build_record(built))
+def _sidecar(built: BuiltEngine, flavour: str, onnx: Path, plugin: str | None) -> Sidecar:
+    digest, record = hashlib.sha256(built.engine).hexdigest(), build_record(built)
+    return Sidecar(flavour, built.version, built.targets, digest, sha256(onnx), built.metadata, record, plugin)

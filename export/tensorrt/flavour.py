@@ -3,6 +3,7 @@ from types import ModuleType
 
 from abn_fast._errors import AbnFastError
 from abn_fast._optional import require
+from abn_fast.export.tensorrt.cuda import local_targets
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Flavour:
     """Whether `EngineHeader` describes its files."""
     captures_graphs: bool = False
     """Whether its runtime captures CUDA graphs itself."""
+    python_plugins: bool = False
+    """Whether a plugin is an object of Python wherever its engine runs; elsewhere all of it is in the engine."""
 
     def load(self, purpose: str) -> ModuleType:
         """Its module.
@@ -41,6 +44,9 @@ class Flavour:
                 raise AbnFastError(
                     f"targets={','.join(targets)!r}: {self.title} builds for the card it runs on; leave them out"
                 )
+            for card in local_targets()[:1]:
+                if number(card) < least:
+                    raise AbnFastError(f"{card}, the card here, has no {precision}: take --precision fp16")
             return ()
         if targets is None:
             return tuple(each for each in self.targets if number(each) >= max(least, DEFAULT_LEAST))
@@ -68,6 +74,7 @@ RTX = Flavour(
     targets=("sm_75", "sm_80", "sm_86", "sm_89", "sm_120", "sm_121"),
     header=True,
     captures_graphs=True,
+    python_plugins=True,
 )
 FLAVOURS = {flavour.name: flavour for flavour in (CLASSIC, RTX)}
 

@@ -53,12 +53,15 @@ def prove_engine(
     compared = compare_onnx()
     cards = f"for {', '.join(sidecar.targets)}"
     here = f"the card here is {local_targets()[0]}" if local_targets() else "there is no GPU here"
+    notes = [*compared.notes]
+    if sidecar.plugin is not None:
+        notes.append(f"the kernel of {sidecar.plugin}, which the engine has, was compiled and not run either")
     note = f"the engine was built {cards} and not run: {here}. What was compared is the ONNX file it was built from"
     return replace(
         compared,
         file=file,
         provider=f"{compared.provider}, on its ONNX file; the engine was not run",
         summary=summary | {"engine_run": "no"},
-        notes=(note, *compared.notes),
+        notes=(note, *notes),
         checks=checks,
     )

@@ -15,6 +15,7 @@ from abn_fast.export.tensorrt.cuda import Cuda
 from abn_fast.export.tensorrt.failures import explained
 from abn_fast.export.tensorrt.flavour import Flavour
 from abn_fast.export.tensorrt.log import LogLine, errors, recording_logger
+from abn_fast.export.tensorrt.plugin import PLUGIN_ID, register_for_running
 from abn_fast.export.tensorrt.shape_context import Shape, ShapeContext
 from abn_fast.export.tensorrt.sidecar import Sidecar
 
@@ -58,11 +59,19 @@ class EngineRunner:
         self._lines: list[LogLine] = []
         with self._cuda.current():
             self._runtime = self._module.Runtime(recording_logger(self._module, self._lines))
-            self._engine: Any = self._runtime.deserialize_cuda_engine(path.read_bytes())
+            self._engine: Any = self._loaded(path, sidecar)
         if self._engine is None:
             raise AbnFastError(f"{path} cannot be loaded: {explained(errors(self._lines))}")
         self._lock = threading.Lock()
         self._idle: OrderedDict[int, ShapeContext] = OrderedDict()
+
+    def _loaded(self, path: Path, sidecar: Sidecar) -> Any:
+        if sidecar.plugin is None:
+            return self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if sidecar.plugin != PLUGIN_ID:
+            raise AbnFastError(f"{path} needs the plugin {sidecar.plugin}, and there is {PLUGIN_ID} alone")
+        with register_for_running(self._module, self._flavour, self._runtime):
+            return self._runtime.deserialize_cuda_engine(path.read_bytes())
 
     @property
     def runtime(self) -> str:

@@ -25,6 +25,8 @@ class Sidecar:
     """Precision, input ranges, outputs, class names and normalisation."""
     build: dict[str, Any] = field(default_factory=dict)
     """Seconds, layers by kind, bytes of weights and of scratch memory, and the types and shapes that the log states."""
+    plugin: str | None = None
+    """What the engine needs besides its flavour: abn_fast::attention_gate, or nothing."""
 
     def write(self, engine: Path) -> None:
         """Put it beside an engine."""

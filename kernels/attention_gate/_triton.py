@@ -18,8 +18,9 @@ _RUNTIME = ["splits", "chunks"]
 def _attention(maps, scale, shift, index, mask, t, SIGMOID: tl.constexpr, ACC: tl.constexpr):
     value = tl.load(maps + index, mask=mask, other=0.0).to(ACC)
     if SIGMOID:
-        logit = tl.load(scale + t).to(ACC) * value + tl.load(shift + t).to(ACC)
-        value = 1.0 / (1.0 + tl.exp(-logit))
+        if scale is not None:
+            value = tl.load(scale + t).to(ACC) * value + tl.load(shift + t).to(ACC)
+        value = 1.0 / (1.0 + tl.exp(-value))
     return value
 
 

@@ -1,6 +1,7 @@
-"""How torch computes in a session: eager, compiled, or as a CUDA graph."""
+"""How torch computes: eager, compiled, or as a CUDA graph."""
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from abn_fast import AbnFastError
-from abn_fast.export import InferenceSession
+from abn_fast.export import InferenceSession, optimize_for_inference
 from abn_fast.export.optimize.cuda_graph import MOST, CudaGraphNetwork
+from abn_fast.export.optimize.modes import forward_in
 from tests.export._networks import outputs_of, relative_error, small
 from tests.export.conftest import Exported
 
@@ -31,6 +33,42 @@ def test_a_compiled_session_computes_its_own_network_in_several_threads() -> Non
         expected = outputs_of(model, images)
         for result in results:
             assert all(relative_error(getattr(result, name), expected[name]) < 1e-4 for name in result._fields)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_computes_what_the_eager_one_does() -> None:
+    model, images = small("abn-cifar_resnet8")
+    names = ["attention", "attention_logits", "logits"]
+    expected = outputs_of(model, images)
+    compiled = optimize_for_inference(model, outputs=names, mode="compiled")
+    with torch.inference_mode():
+        results = [compiled(images), copy.deepcopy(compiled)(images), compiled.double().float()(images)]
+    for result in results:
+        assert list(result._fields) == names
+        assert not any(output.requires_grad for output in result)
+        assert all(relative_error(getattr(result, name), expected[name]) < 1e-4 for name in names)
+    assert "mode='compiled'" in repr(compiled)
+    assert not any(key.startswith("_") for key in compiled.state_dict())
+
+
+def test_a_network_is_compiled_anew_when_it_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = small("abn-cifar_resnet8")
+    made: list[nn.Module] = []
+
+    def compile_nothing(network: nn.Module) -> nn.Module:
+        made.append(network)
+        return network
+
+    monkeypatch.setattr("abn_fast.export.optimize.modes.CompiledNetwork", compile_nothing)
+    compiled = optimize_for_inference(model, mode="compiled")
+    assert len(made) == 1
+    with torch.no_grad():
+        expected = optimize_for_inference(model)(images)
+        for ours, theirs in zip(compiled(images), expected, strict=True):
+            assert relative_error(ours, theirs) <= 1e-6
+    compiled.to(torch.float32)
+    assert len(made) == 2
+    assert compiled(images)._fields == expected._fields
 
 
 class FakeGraph:
@@ -110,6 +148,16 @@ def test_a_shape_is_recorded_once_and_replayed(network: FakeNetwork) -> None:
     assert len(FakeGraph.made) == 2
 
 
+def test_a_network_on_a_gpu_is_recorded(network: FakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *shape, device: zeros(*shape))
+    forward = forward_in("cuda-graph", network, torch.device("cuda", 0))
+    forward(images := torch.randn(2, 3, 4, 5))
+    calls = network.calls
+    torch.testing.assert_close(forward(2 * images)[1], 4 * images)
+    assert network.calls == calls
+
+
 def test_only_some_shapes_are_kept(network: FakeNetwork) -> None:
     recorded = CudaGraphNetwork(network, torch.device("cpu"))
     recorded(torch.zeros(1, 1, 1, 1))
@@ -134,6 +182,8 @@ def test_a_bad_mode_is_told_in_one_line(exported: Exported, arguments: dict[str,
     for source in (exported.model, exported.checkpoint):
         with pytest.raises(AbnFastError, match=message):
             InferenceSession(source, **arguments)
+    with pytest.raises(AbnFastError, match=message):
+        optimize_for_inference(exported.model, mode=arguments["mode"])
 
 
 def test_a_mode_is_of_torch_alone(exported: Exported) -> None:

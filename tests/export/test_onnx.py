@@ -177,7 +177,7 @@ def test_a_file_that_differs_is_kept_as_rejected_and_what_stood_there_stays(
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
-        ("abn-cifar_resnet8", {"precision": "fp8"}, "precision='fp8'; expected one of 'fp32', 'fp16', 'bf16', 'int8'"),
+        ("abn-cifar_resnet8", {"precision": "fp8"}, "precision='fp8' is of GPUs from sm_89 on: take int8 for CPUs"),
         ("abn-cifar_resnet8", {"outputs": ["map"]}, "no output 'map'; it has logits, attention"),
         ("plain-cifar_resnet8", {"outputs": ["attention_upsampled"]}, "Classifier has no output"),
         ("abn-cifar_resnet8", {"gate": "plugin"}, "gate='plugin'; expected one of 'standard', 'function'"),

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from abn_fast import AbnFastError, save_checkpoint
+from abn_fast import AbnFastError, create_model, save_checkpoint
 from abn_fast.data import Preprocessing
 from abn_fast.export import BatchRange, Metadata, ProofFailedError, SizeRange, verify
 from abn_fast.export.describe import describe
@@ -96,6 +96,29 @@ def test_lower_precision_has_more_tolerance() -> None:
 
     assert not prove(runner(model, change), model, file="file").passed
     assert prove(runner(model, change, "fp16"), model, file="file").passed
+
+
+def test_a_failed_proof_of_an_untrained_network_says_so() -> None:
+    torch.manual_seed(0)
+    fresh = create_model("abn_cifar_resnet8", num_classes=3, width=4)
+    settled, _ = small("abn-cifar_resnet8")
+
+    def noisy(out: Any) -> Any:
+        return out[0], out[1] + 0.5
+
+    for model, precision, told in ((fresh, "fp16", True), (fresh, "fp32", False), (settled, "fp16", False)):
+        with pytest.raises(ProofFailedError) as caught:
+            prove(runner(model, noisy, precision), model, file="file").check()
+        assert ("the network is untrained" in str(caught.value)) is told
+        assert ("the network is untrained" in caught.value.proof.table()) is told
+
+
+def test_a_map_that_fails_in_8_bits_is_to_be_kept_in_float32() -> None:
+    model, _ = small("abn-cifar_resnet8")
+    with pytest.raises(ProofFailedError, match="--keep-float map"):
+        prove(runner(model, lambda out: (out[0], out[1] + 0.5), "int8"), model, file="file").check()
+    passed = prove(runner(model, lambda out: out, "int8"), model, file="file").check()
+    assert "--keep-float" not in passed.table()
 
 
 def test_a_second_size_is_compared_where_sizes_vary() -> None:
