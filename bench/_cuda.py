@@ -9,12 +9,16 @@ from torch import Tensor
 from torch._functorch import config as functorch_config
 
 from abn_fast import kernels
+from abn_fast.benchmark_report import Case as BenchCase
+from abn_fast.benchmark_report import Comparison, Measured
 from abn_fast.kernels import reference
 from abn_fast.proofs.cases import Case
 from abn_fast.tuning.clock import Clock, Times
+from bench._compare import note
 
 PEERS = ("eager", "torch.compile")
 COPY_BYTES = 1 << 29
+_SHORT = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 Run = Callable[[], Any]
 
@@ -28,9 +32,27 @@ class Problem(NamedTuple):
     projections: list[Tensor]
 
     def __str__(self) -> str:
-        features = self.inputs[0]
-        layout = "NCHW" if features.is_contiguous() else "channels_last"
-        return f"{self.case.op} {self.direction}, {self.case.size}, {_name(features.dtype)}, {layout}"
+        return f"{self.case.op} {self.direction}, {self.case.size}, {_name(self.inputs[0].dtype)}, {self.layout}"
+
+    @property
+    def layout(self) -> str:
+        """Of the features."""
+        return "NCHW" if self.inputs[0].is_contiguous() else "channels_last"
+
+    def described(self) -> BenchCase:
+        """The case in the words of all suites; channels, which those have none for, stand in its name."""
+        size = self.case.size
+        return BenchCase(
+            f"{self.case.op}, C {size.channels}, C' {size.stage_channels}",
+            batch=size.batch,
+            size=size.height,
+            dtype=_SHORT.get(self.inputs[0].dtype, _name(self.inputs[0].dtype)),
+            layout=self.layout,
+            device=self.inputs[0].device.type,
+            mode=self.direction,
+            classes=size.classes,
+            tasks=size.maps,
+        )
 
     def run(self, functions: Any, backend: str | None = None) -> Run:
         """The direction as of these functions, compiled by a backend; of a backward, the forward has already run."""
@@ -73,9 +95,7 @@ def compare(
     seconds = times.median / 1e6
     share = problem.case.floor(problem.direction, problem.inputs[0].dtype) / seconds / bandwidth
     finished = partial(_finish, ours, problem.inputs[0].device)
-    return _record(
-        benchmark, str(problem), f"definition, {peer}", finished, times, peer_times, share, memory, peer_memory
-    )
+    return _record(benchmark, problem, f"definition, {peer}", finished, times, peer_times, share, memory, peer_memory)
 
 
 def copy_bandwidth(device: torch.device, clock: Clock, size: int = COPY_BYTES) -> float:
@@ -97,7 +117,7 @@ def assert_accurate(ours: Sequence[Tensor], theirs: Sequence[Tensor], exact: Seq
 
 def _record(
     benchmark: Any,
-    case: str,
+    problem: Problem,
     peer: str,
     ours: Run,
     times: Times,
@@ -107,8 +127,15 @@ def _record(
     peer_memory: int,
 ) -> float:
     ratio = peer_times.median / times.median
+    case = problem.described()
+    seconds = (Measured(name, *(each / 1e6 for each in t)) for name, t in (("kernels", times), (peer, peer_times)))
+    note(
+        benchmark,
+        Comparison(case, "seconds", next(seconds), next(seconds)),
+        Comparison.of(case, "bytes", {"kernels": [memory], peer: [peer_memory]}),
+    )
     benchmark.extra_info.update(
-        case=case,
+        case=str(problem),
         path="kernels",
         peer=peer,
         ratio=round(ratio, 3),
@@ -121,7 +148,7 @@ def _record(
     )
     benchmark.pedantic(ours, rounds=1)
     print(
-        f"\n{case}: kernels {times.median:.1f} us, {ratio:.2f} times as fast as {peer}, "
+        f"\n{problem}: kernels {times.median:.1f} us, {ratio:.2f} times as fast as {peer}, "
         f"{share:.0%} of the copy bandwidth, peak {memory / 1e6:.1f} MB (peer {peer_memory / 1e6:.1f} MB)"
     )
     return ratio

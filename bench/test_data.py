@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from abn_fast import create_model
+from abn_fast.benchmark_report import Case, Comparison
 from abn_fast.data import DigitsInTheWild, ImageDataset, ImageFolder
 from abn_fast.training import TrainingConfig, train
 from abn_fast.training._feed import workers_for
+from bench._compare import note
 
 MOST = 0.05
 """Share of the time of all steps but the first."""
@@ -40,6 +42,7 @@ CASES = {
 }
 
 
+@pytest.mark.models("abn_cifar_resnet20", "abn_resnet18")
 @pytest.mark.parametrize("case", CASES)
 def test_steps_hardly_wait_for_their_images(case: str, tmp_path: Path, benchmark: Any) -> None:
     make, name, batch_size = CASES[case]
@@ -52,5 +55,7 @@ def test_steps_hardly_wait_for_their_images(case: str, tmp_path: Path, benchmark
     )
     share, speed = summary["waiting_for_data"], summary["images_per_second"]
     benchmark.extra_info.update(case=case, path=summary["data"], share=share, images_per_second=speed)
+    measured = Case(name, batch=batch_size, classes=len(training.classes), mode="data")
+    note(benchmark, Comparison.of(measured, "share", {f"waiting, {case.partition(',')[0]}": [share]}))
     print(f"\n{case}: {100 * share:.2f} % of the time waiting for data ({summary['data']}), {speed:.0f} images/s")
     assert share <= MOST

@@ -8,14 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from abn_fast.benchmark_report import Case
 from abn_fast.modules import AttentionHead
 from bench._compare import record
 from bench.peers.published_head import PublishedHead
 
-CASES = {
-    "C' 2048, K 1000, 14x14, batch 8": (8, 2048, 1024, 1000, 14),
-    "C' 256, K 100, 16x16, batch 128": (128, 256, 128, 100, 16),
-}
+CHANNELS = {1000: (2048, 1024), 100: (256, 128)}
+"""Of the head's input and of the features it gates, by classes."""
+CASES = [
+    Case("attention head", batch=8, size=14, classes=1000, mode="training"),
+    Case("attention head", batch=128, size=16, classes=100, mode="training"),
+]
 PATHS = ["AttentionHead, eager", "AttentionHead, compiled"]
 LEAST = {"published head, eager": 1.4, "published head, torch.compile": 1.1}
 """How many times as fast as each peer a path must be."""
@@ -25,8 +28,8 @@ Step = Callable[[], list[Tensor]]
 
 @pytest.mark.parametrize("peer", LEAST)
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("case", CASES)
-def test_head_training_step(case: str, path: str, peer: str, benchmark: Any) -> None:
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_head_training_step(case: Case, path: str, peer: str, benchmark: Any) -> None:
     ours, theirs = steps(case)[path], steps(case)[peer]
     for own, published in zip(ours(), theirs(), strict=True):
         torch.testing.assert_close(own, published, rtol=1e-3, atol=1e-3 * published.abs().max().item())
@@ -34,9 +37,10 @@ def test_head_training_step(case: str, path: str, peer: str, benchmark: Any) -> 
 
 
 @cache
-def steps(case: str) -> dict[str, Step]:
+def steps(case: Case) -> dict[str, Step]:
     """A forward and a backward of every path and peer on the same parameters: outputs, and gradients of all inputs."""
-    batch, in_channels, channels, num_classes, size = CASES[case]
+    batch, size, num_classes = case.batch, case.size, case.classes
+    in_channels, channels = CHANNELS[num_classes]
     torch.manual_seed(0)
     peer = PublishedHead(in_channels, num_classes)
     stage_output = torch.randn(batch, in_channels, size, size, requires_grad=True)

@@ -1,6 +1,7 @@
 """40 tasks on one network, evaluation, on the CPU, against the published loop over tasks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from abn_fast import create_model
+from abn_fast.benchmark_report import Case
 from abn_fast.data import IMAGENET
 from abn_fast.export import BatchRange, InferenceSession, SizeRange
 from abn_fast.export.describe import describe
@@ -23,11 +25,13 @@ from bench._settled import photographs, settle_norms
 from bench.peers.published_multi_task import task_by_task
 
 TASKS, BATCH, SIZE = 40, 8, 224
+CASE = Case("multi_task_abn_resnet50", batch=BATCH, size=SIZE, tasks=TASKS)
 LEAST = 1.2
 """How many times as fast as the loop; 1.26 is what the saved operations give."""
 FILES = {"fp32": (1.2, 1e-5), "int8": (2.5, 0.1)}
 """Files by precision: how many times as fast as the loop as published, and the difference from its logits and maps (the
 norm's share of theirs)."""
+pytestmark = pytest.mark.models(CASE.model)
 LOOP = "published loop, NCHW, float32"
 CHUNK = 4
 """Tasks together in the files; more of them take more memory and no less time."""
@@ -58,7 +62,7 @@ def test_tasks_together_against_the_loop_in_the_same_layout(layout: str, benchma
     ours, loop = evaluation(lambda: model(x)), evaluation(lambda: task_by_task(model, x))
     for own, published in zip(ours(), loop(), strict=True):
         torch.testing.assert_close(own, published, rtol=1e-5, atol=1e-5 * published.abs().max().item())
-    case = f"multi_task_abn_resnet50, T {TASKS}, batch {BATCH}, {SIZE}x{SIZE}, float32"
+    case = replace(CASE, layout=layout)
     ratio = record(benchmark, case, f"tasks together, {layout}", f"published loop, {layout}", ours, loop, rounds=3)
     assert ratio >= LEAST
 
@@ -95,7 +99,7 @@ def test_our_files_against_the_loop_as_published(precision: str, files: Any, ben
     for name in ("logits", "attention"):
         expected = getattr(published, name)
         assert (getattr(ours, name) - expected).norm() <= tolerance * expected.norm()
-    case = f"multi_task_abn_resnet50, T {TASKS}, batch {BATCH}, {SIZE}x{SIZE}"
+    case = replace(CASE, dtype=precision)
     path = f"ONNX Runtime, {precision}"
     assert record(benchmark, case, path, LOOP, lambda: session(x), loop, rounds=3, idle=0.25) >= least
 
@@ -109,5 +113,5 @@ def test_this_cpu_in_bfloat16(files: Any, benchmark: Any) -> None:
     ours, loop = evaluation(lambda: fast(y), "bf16"), evaluation(lambda: task_by_task(model, x))
     expected = loop().attention
     assert (ours().attention - expected).norm() <= 0.05 * expected.norm()
-    case = f"multi_task_abn_resnet50, T {TASKS}, batch {BATCH}, {SIZE}x{SIZE}"
+    case = replace(CASE, dtype="bf16", layout="channels_last")
     record(benchmark, case, "tasks together, channels_last, bf16", LOOP, ours, loop, rounds=3)

@@ -12,8 +12,8 @@ OUTPUTS = ["attention_logits", "logits", "attention"]
 
 
 def export_published(network: PublishedNetwork, path: Path) -> None:
-    """The published network as torch.onnx writes it, at any batch."""
-    images = torch.zeros(2, 3, 224, 224)
+    """The published network, in float32 or float16, as torch.onnx writes it, at any batch."""
+    images = torch.zeros(2, 3, 224, 224, dtype=next(network.parameters()).dtype)
     shapes = {"images": {0: torch.export.Dim.DYNAMIC}}
     program = torch.onnx.export(
         network.eval(), (images,), dynamo=True, input_names=["images"], output_names=OUTPUTS, dynamic_shapes=shapes
@@ -40,11 +40,12 @@ class OnnxRuntimePeer:
 
     def __init__(self, path: Path) -> None:
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        self.half = self.session.get_inputs()[0].type == "tensor(float16)"
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         names = [each.name for each in self.session.get_outputs()]
-        results = self.session.run(names, {"images": images.numpy()})
-        return {name: torch.from_numpy(result) for name, result in zip(names, results, strict=True)}
+        results = self.session.run(names, {"images": (images.half() if self.half else images).numpy()})
+        return {name: torch.from_numpy(result).float() for name, result in zip(names, results, strict=True)}
 
 
 class OpenVinoPeer:
