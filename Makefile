@@ -12,7 +12,7 @@ PYTEST := $(RUN)/python -m pytest
 # one thread a process: threads that wait for each other on busy cores cost more than they bring
 TESTS := OMP_NUM_THREADS=1 $(PYTEST) -n auto
 
-.PHONY: demo test test-slow check-kernels lint types bench clean
+.PHONY: demo test test-slow check-kernels lint types bench docs exports clean
 
 demo: $(VENV)/.demo
 	$(RUN)/python -m abn_fast quickstart --out runs/demo
@@ -34,7 +34,13 @@ types: $(VENV)/.test
 	$(RUN)/mypy
 
 bench: $(VENV)/.test
-	$(PYTEST) bench
+	$(RUN)/python -m abn_fast bench --quick
+
+exports: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(PYTEST) -m slow -s tests/cli/test_export_formats.py
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
@@ -48,6 +54,12 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml setup.py
 	$(RUN)/pip install -e '.[data]'
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.torch pyproject.toml setup.py
+	$(RUN)/pip install -e '.[docs]'
+	touch $@
+
 $(VENV)/.test: $(VENV)/.torch pyproject.toml setup.py
 	$(RUN)/pip install -e '.[dev]'
+	command -v chromium >/dev/null || timeout 300 apt-get install -y --no-install-recommends chromium >/dev/null 2>&1 || \
+		echo "no Chromium: the tests of the demo's page in a browser are skipped"
 	touch $@

@@ -1,13 +1,18 @@
 """How the package is installed and imported."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from abn_fast import __version__
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
@@ -15,7 +20,7 @@ ORDER = [
     "modules",
     "models",
     ("checkpoints", "data", "training", "explain", "export", "proofs"),
-    "recipes",
+    ("recipes", "demo", "benchmark_report"),
     "cli",
 ]
 
@@ -107,29 +112,75 @@ def test_triton_kernels_and_the_reference_do_not_import_each_other() -> None:
     assert "triton" not in (ROOT / "kernels" / "reference.py").read_text()
 
 
+def files_of(root: Path) -> set[str]:
+    """What a checkout installs."""
+    return {
+        f"{folder}/{file.relative_to(root / folder).as_posix()}"
+        for folder in ("abn_fast", "kernels", "export")
+        for pattern in ("*.py", "tuning.json", "*.yaml", "*.html", "py.typed")
+        for file in (root / folder).rglob(pattern)
+    }
+
+
 @pytest.mark.slow
-def test_the_wheel_holds_every_module_once_and_works_elsewhere(tmp_path: Path) -> None:
+def test_the_sdist_and_its_wheel_hold_every_module_once_and_install_elsewhere(tmp_path: Path) -> None:
     source = tmp_path / "source"  # without what an earlier build left behind
     for folder in ("abn_fast", "kernels", "export"):
         shutil.copytree(ROOT / folder, source / folder, symlinks=True)
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(source)]
+    files = files_of(source)
+    command = [sys.executable, "-m", "build", "--outdir", str(tmp_path), str(source)]  # the wheel from the sdist
     subprocess.run(command, check=True, capture_output=True)
-    [wheel] = tmp_path.glob("*.whl")
+    [sdist], [wheel] = tmp_path.glob("*.tar.gz"), tmp_path.glob("*.whl")
+    stem = f"abn_fast-{__version__}"
+    assert (sdist.name, wheel.name.partition("-py3")[0]) == (f"{stem}.tar.gz", stem)
+    with tarfile.open(sdist) as archive:
+        packed = [entry.name.partition("/")[2] for entry in archive if entry.isfile()]
+    own = {"setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "PKG-INFO"}
+    assert sorted(name for name in packed if ".egg-info/" not in name) == sorted(files | own)
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    sources = {
-        f"abn_fast/{file.relative_to(ROOT).as_posix().removeprefix('abn_fast/')}"
-        for folder in ("abn_fast", "kernels", "export")
-        for pattern in ("*.py", "tuning.json", "*.yaml")
-        for file in (ROOT / folder).rglob(pattern)
-    }
-    assert sorted(names) == sorted(sources | {"abn_fast/py.typed"})
-    unpacked, elsewhere = tmp_path / "unpacked", tmp_path / "elsewhere"
-    zipfile.ZipFile(wheel).extractall(unpacked)
+    assert sorted(names) == sorted(f"abn_fast/{name.removeprefix('abn_fast/')}" for name in files)
+    installed, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-index",
+        "--no-deps",
+        "--target",
+        str(installed),
+        str(wheel),
+    ]
+    subprocess.run(install, check=True, capture_output=True)
     elsewhere.mkdir()
-    code = "import abn_fast.kernels, abn_fast.export, abn_fast; print(abn_fast.kernels.__file__); abn_fast.list_models"
-    assert python(code, cwd=elsewhere, path=unpacked).startswith(str(unpacked))
+    code = """
+import abn_fast.kernels, abn_fast.export, abn_fast, importlib.metadata
+assert abn_fast.__version__ == importlib.metadata.version("abn_fast")
+abn_fast.create_model("abn_cifar_resnet8")
+print(abn_fast.kernels.__file__)
+"""
+    assert python(code, cwd=elsewhere, path=installed).startswith(str(installed))
+    assert (installed / "bin" / "abn-fast").is_file()
+
+
+def test_the_version_stands_in_one_place() -> None:
+    said = re.compile(rf"\b{re.escape(__version__)}\b")
+    files = [ROOT / name for name in ("pyproject.toml", "setup.py", "README.md", "CITATION.cff", "mkdocs.yml")]
+    files += [ROOT / name for name in files_of(ROOT)]
+    assert [file for file in files if said.search(file.read_text())] == [ROOT / "abn_fast" / "_version.py"]
+
+
+def test_the_citation_names_the_library_and_the_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = (ROOT / "pyproject.toml").read_text()
+    assert citation["cff-version"] == "1.2.0"
+    assert f'license = "{citation["license"]}"' in project
+    assert citation["authors"] == [{"name": "abn_fast contributors"}]
+    [paper] = citation["references"]
+    assert paper["title"].startswith("Attention Branch Network")
+    assert [author["family-names"] for author in paper["authors"]] == ["Fukui", "Hirakawa", "Yamashita", "Fujiyoshi"]
 
 
 def test_a_plain_checkout_works_without_installation(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import click
 @click.option(
     "--format", "format_name", default="onnx", show_default=True, help="onnx, openvino, tensorrt or tensorrt-rtx."
 )
-@click.option("--precision", default="fp32", show_default=True, help="fp32, fp16, bf16 or int8.")
+@click.option("--precision", default="fp32", show_default=True, help="fp32, fp16, bf16, int8 or fp8.")
 @click.option(
     "--outputs",
     help="Any of logits, attention, attention_logits, class_evidence, probabilities, attention_upsampled, separated "
@@ -20,15 +20,17 @@ import click
     "--gate",
     default="standard",
     show_default=True,
-    help="standard: operators that all runtimes have; function: one node abn_fast::attention_gate for plugins.",
+    help="standard: operators that all runtimes have; function: one node abn_fast::attention_gate for plugins; "
+    "editable: standard ones, and inputs that put another map in the place of the network's own (abn-fast demo).",
 )
+@click.option("--plugin", is_flag=True, help="Have this library's own kernel compute the gate in an engine.")
 @click.option("--targets", help="Cards that an engine is built for, as sm_86,sm_89.  [default: all from sm_80 on]")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of photographs to compare on.")
 @click.option(
-    "--calibration", type=click.Path(path_type=Path), help="Folder of photographs that int8 is calibrated on."
+    "--calibration", type=click.Path(path_type=Path), help="Folder of photographs that int8 and fp8 are calibrated on."
 )
 @click.option("--quantize-for", help="cpu or tensorrt: which int8.  [default: what the format runs on]")
-@click.option("--keep-float", help="What stays float32 in int8: any of first, last, map, separated by commas.")
+@click.option("--keep-float", help="What stays float32 in int8 and fp8: any of first, last, map, separated by commas.")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; by default beside the checkpoint.")
 @click.option(
     "--server",
@@ -43,6 +45,7 @@ def export(
     batch: str,
     size: str | None,
     gate: str,
+    plugin: bool,
     targets: str | None,
     images: Path | None,
     calibration: Path | None,
@@ -75,7 +78,7 @@ def export(
     names = None if outputs is None else _names(outputs)
     chosen_targets = None if targets is None else _names(targets)
     quantization = make_quantization(calibration, quantize_for, _names(keep_float or ""), format_name)
-    request = ExportRequest(sizes, batches, precision, names, gate, images, quantization, chosen_targets)
+    request = ExportRequest(sizes, batches, precision, names, gate, images, quantization, chosen_targets, plugin)
     path = out or Path(checkpoint).with_suffix(chosen.suffix)
     if server is not None:
         server_backend(path)  # before any work is lost

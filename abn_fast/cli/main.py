@@ -4,11 +4,17 @@ import click
 
 from abn_fast._errors import AbnFastError
 from abn_fast._version import __version__
+from abn_fast.cli.animate import animate
+from abn_fast.cli.bench import bench
 from abn_fast.cli.check_data import check_data
 from abn_fast.cli.compare import compare
+from abn_fast.cli.demo import demo
 from abn_fast.cli.describe import describe
+from abn_fast.cli.edit import edit
 from abn_fast.cli.evaluate import evaluate
 from abn_fast.cli.explain import explain
+from abn_fast.cli.explain_score import explain_score
+from abn_fast.cli.explain_study import explain_study
 from abn_fast.cli.export import export
 from abn_fast.cli.kernels import kernels
 from abn_fast.cli.load_test import load_test
@@ -16,6 +22,7 @@ from abn_fast.cli.models import models
 from abn_fast.cli.quickstart import quickstart
 from abn_fast.cli.recipes import recipes
 from abn_fast.cli.reproduce import reproduce
+from abn_fast.cli.rewrites import rewrites
 from abn_fast.cli.serve import serve
 from abn_fast.cli.train import train
 from abn_fast.cli.verify import verify
@@ -39,13 +46,20 @@ for command in (
     compare,
     reproduce,
     explain,
+    explain_score,
+    explain_study,
+    animate,
+    edit,
     export,
     verify,
     describe,
+    rewrites,
     serve,
+    demo,
     load_test,
     quickstart,
     kernels,
+    bench,
 ):
     commands.add_command(command)
 

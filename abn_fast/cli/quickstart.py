@@ -1,28 +1,24 @@
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from abn_fast.cli.train import channels_last
+from abn_fast.cli._demo_recipe import BACKBONE, EPOCHS, TEST_IMAGES, TRAIN_IMAGES, baseline_config, demo_config, trained
 
 if TYPE_CHECKING:
     from abn_fast.data import DigitsInTheWild
     from abn_fast.modules import ImageNetwork
 
-BACKBONE = "cifar_resnet8"
-BASELINE_EPOCHS = 1.75
-"""Epochs of the baseline for each of the ABN's, in about the same time: its step takes a little over half of it."""
 SHEET_IMAGES = 16
 
 
 @click.command()
 @click.option("--out", default="runs/demo", show_default=True, type=click.Path(), help="Folder of all files.")
-@click.option("--epochs", type=int, default=4, show_default=True)
-@click.option("--train-images", type=int, default=10_000, show_default=True)
-@click.option("--test-images", type=int, default=1_000, show_default=True)
+@click.option("--epochs", type=int, default=EPOCHS, show_default=True)
+@click.option("--train-images", type=int, default=TRAIN_IMAGES, show_default=True)
+@click.option("--test-images", type=int, default=TEST_IMAGES, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def quickstart(out: str, epochs: int, train_images: int, test_images: int, seed: int) -> None:
     """Train a small ABN and its plain baseline on real digits in real photographs, and show where the ABN looks.
@@ -31,25 +27,17 @@ def quickstart(out: str, epochs: int, train_images: int, test_images: int, seed:
     Interrupted, it goes on where it was when called again.
     """
     from abn_fast.data import DigitsInTheWild
-    from abn_fast.training import OptimizerConfig, ScheduleConfig, TrainingConfig
     from abn_fast.training.run import write_text
 
     started = time.perf_counter()
     folder = Path(out)
-    config = TrainingConfig(
-        epochs=epochs,
-        batch_size=32,
-        optimizer=OptimizerConfig(nesterov=True, weight_decay=1e-3),
-        schedule=ScheduleConfig(warmup_epochs=0.3),
-        seed=seed,
-    )
+    config = demo_config(epochs, seed)
     click.echo(f"{train_images} training and {test_images} held-out images of DigitsInTheWild ...")
     train_set = DigitsInTheWild("train", train_images, seed)
     test_set = DigitsInTheWild("test", test_images, seed)
     before_training = time.perf_counter()
-    network, abn = _trained(f"abn_{BACKBONE}", train_set, test_set, config, folder / "abn")
-    longer = replace(config, epochs=int(BASELINE_EPOCHS * epochs))
-    _, baseline = _trained(BACKBONE, train_set, test_set, longer, folder / "baseline")
+    network, abn = trained(f"abn_{BACKBONE}", train_set, test_set, config, folder / "abn")
+    _, baseline = trained(BACKBONE, train_set, test_set, baseline_config(config), folder / "baseline")
     after_training = time.perf_counter()
     _write_sheet(network, test_set, folder / "attention.png")
     others = before_training - started + time.perf_counter() - after_training
@@ -61,36 +49,6 @@ def quickstart(out: str, epochs: int, train_images: int, test_images: int, seed:
     }
     write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     _show(summary, {"abn": abn["seconds"], "baseline": baseline["seconds"]}, folder)
-
-
-def _trained(
-    name: str, train_set: "DigitsInTheWild", test_set: "DigitsInTheWild", config: Any, folder: Path
-) -> "tuple[ImageNetwork, dict[str, Any]]":
-    """Network and summary of the run in `folder`, which is started, finished or just read."""
-    import torch
-
-    from abn_fast._errors import AbnFastError
-    from abn_fast.models import create_model
-    from abn_fast.training import RunFolder, choose_device, train
-
-    run = RunFolder(folder)
-    settings = {
-        "model": {"name": name, "arguments": {"num_classes": 10}},
-        "data": {"data": "digits-in-the-wild", "root": "data", "download": False, "image_size": None},
-        "images": [len(train_set), len(test_set)],
-        "training": config.to_dict(),
-    }
-    torch.manual_seed(config.seed)
-    model = create_model(name, num_classes=10)
-    channels_last(model, choose_device())
-    if not run.settings.exists():
-        run.create(settings)
-    elif run.read_settings() != settings:
-        raise AbnFastError(f"{folder} holds a run with other settings: remove it or choose another --out")
-    click.echo(f"{name} in {folder}")
-    resume = run.checkpoint.exists()
-    summary = train(model, train_set, test_set, config, folder, resume=resume, progress=True, log=click.echo)
-    return model, summary
 
 
 def _write_sheet(model: "ImageNetwork", test_set: "DigitsInTheWild", path: Path) -> None:

@@ -24,6 +24,7 @@ SETTINGS = {
     "gamma": "schedule.gamma",
     "warmup_epochs": "schedule.warmup_epochs",
     "label_smoothing": "loss.label_smoothing",
+    "map_loss_weight": "loss.map_weight",
     "precision": "precision",
     "compile": "compile",
     "seed": "seed",
@@ -39,6 +40,8 @@ COMPILE = ["auto", "off", "default", "reduce-overhead", "max-autotune"]
 @click.option("--model", help="A name of `abn-fast models`.  [default: abn_cifar_resnet20]")
 @data_options
 @click.option("--weights", type=click.Path(), help="Start from this checkpoint's model; its classes may differ.")
+@click.option("--edited-maps", type=click.Path(), help="Fine-tune on a folder of edited attention maps too.")
+@click.option("--map-loss-weight", type=float, help="Of the squared distance to an edited map.  [default: 1]")
 @click.option("--pretrained", is_flag=True, help="Start from ImageNet weights of timm, the attention stage too.")
 @click.option("--gate", type=click.Choice(["residual", "product"]), help="g * (1 + M), the default, or g * M.")
 @click.option("--epochs", type=int, help="[default: 30]")
@@ -73,6 +76,10 @@ def train(
     """Train a model; the run's folder gets last.safetensors, metrics.csv, curve.png, summary.json and README.md.
 
     On many GPUs: torchrun --nproc-per-node=8 -m abn_fast train ...
+
+    With --weights, --data FOLDER and --edited-maps MAPS, a checkpoint is taught where to look: the map of an image
+    FOLDER/train/cat/7.jpg that has an edited one, MAPS/train/cat/7.png or .npy (see `abn-fast edit`), is drawn to it.
+    Pictures are then preprocessed as the checkpoint says.
     """
     from abn_fast.training import RunFolder, choose_device
     from abn_fast.training.distributed import process_group
@@ -99,6 +106,7 @@ def run_recipe(
 ) -> None:
     """Train what a recipe, or the run in a folder, says; `resume` as on the command line."""
     from abn_fast._errors import AbnFastError
+    from abn_fast.data import InMemoryImages, SkipUnreadable
     from abn_fast.models import create_model
     from abn_fast.recipes import Recipe
     from abn_fast.training import distributed
@@ -122,6 +130,10 @@ def run_recipe(
         model = create_model(recipe.model["name"], **recipe.model["arguments"])
     else:
         model = _initial_model(weights, recipe)
+    if "edited_maps" in recipe.data:
+        train_set = _with_edited_maps(train_set, model, recipe.data)
+    train_set = train_set if isinstance(train_set, InMemoryImages) else SkipUnreadable(train_set)
+    metrics = _tensorboard(folder) if log == "tensorboard" and first else None
     if first and not goes_on:
         folder.create(recipe.to_dict())
     channels_last(model, device)
@@ -136,7 +148,7 @@ def run_recipe(
         workers=workers_for(train_set) if workers is None else workers,
         progress=True,
         log=click.echo,
-        metrics=_tensorboard(folder) if log == "tensorboard" and first else None,
+        metrics=metrics,
     )
     if first:
         write_model_card(folder, recipe.to_dict(), summary)
@@ -168,11 +180,22 @@ def _recipe(context: click.Context, options: dict[str, Any]) -> "Recipe":
         recipe.data.update({name: data[name] for name in data if name in given or name not in recipe.data})
         changes += [f"model.name={options['model']}"] if options["model"] else []
         recipe = recipe.changed(changes)
+    if options["edited_maps"] is not None:
+        recipe.data["edited_maps"] = options["edited_maps"]
+        recipe.data.update(_preprocessing_of(options["weights"]))
     if options["pretrained"]:
         recipe = recipe.changed(["model.pretrained=true"])
     if options["gate"]:
         recipe = recipe.changed([f"model.arguments.gate={options['gate']}"])
     return recipe.changed(options["assignments"])
+
+
+def _preprocessing_of(weights: str | None) -> dict[str, Any]:
+    """What a checkpoint says of its pictures, as a data setting."""
+    from abn_fast.checkpoints import read_checkpoint
+
+    seen = None if weights is None else read_checkpoint(weights).preprocessing
+    return {} if seen is None else {"preprocessing": seen.to_dict()}
 
 
 def _text(name: str, value: Any) -> str:
@@ -185,15 +208,33 @@ def _open_all(
     data: dict[str, Any], config: "TrainingConfig"
 ) -> "tuple[ImageDataset, ImageDataset | None, ImageDataset]":
     """Training, validation and test set."""
-    from abn_fast.data import InMemoryImages, SkipUnreadable
+    from abn_fast.data import Preprocessing
 
-    train_set = open_data(**data, split="train", augment=True, augmentation_seed=config.seed)
+    data = {name: value for name, value in data.items() if name != "edited_maps"}
+    given = data.pop("preprocessing", None)
+    seen = None if given is None else Preprocessing.from_dict(given)
+    train_set = open_data(**data, split="train", augment=True, augmentation_seed=config.seed, preprocessing=seen)
     seen = train_set.preprocessing
     validation_set = None
     if data.get("validation") is not None:
         validation_set = open_data(**data, split="validation", preprocessing=seen)
-    training = train_set if isinstance(train_set, InMemoryImages) else SkipUnreadable(train_set)
-    return training, validation_set, open_data(**data, split="test", preprocessing=seen)
+    return train_set, validation_set, open_data(**data, split="test", preprocessing=seen)
+
+
+def _with_edited_maps(train_set: "ImageDataset", model: Any, data: dict[str, Any]) -> "ImageDataset":
+    """The training set with the edited maps that `data` names."""
+    from abn_fast.data import EditedMaps, list_datasets
+    from abn_fast.data._problems import few
+    from abn_fast.explain.edit import check_editable, map_size
+    from abn_fast.training import distributed
+
+    check_editable(model)
+    root = data["root"] if data["data"] in list_datasets() else data["data"]
+    edited = EditedMaps(train_set, data["edited_maps"], root, map_size(model, train_set.preprocessing))
+    if distributed.rank() == 0:
+        left = f"; {few(edited.unused, 3)} belong to none" if edited.unused else ""
+        click.echo(f"edited maps: {edited.edited} of {len(edited)} training images{left}")
+    return edited
 
 
 def _initial_model(weights: str | None, recipe: "Recipe") -> Any:
@@ -222,10 +263,14 @@ def _initial_model(weights: str | None, recipe: "Recipe") -> Any:
 def _tensorboard(folder: "RunFolder") -> "Callable[[dict[str, float]], None]":
     from abn_fast._optional import require
 
-    tensorboard = require("torch.utils.tensorboard", extra="tensorboard", purpose="--log tensorboard")
-    writer = tensorboard.SummaryWriter(str(folder.path / "tensorboard"))
+    require("tensorboard", extra="tensorboard", purpose="--log tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer: Any = None
 
     def write(row: dict[str, float]) -> None:
+        nonlocal writer
+        writer = writer or SummaryWriter(str(folder.path / "tensorboard"))
         for name, value in row.items():
             writer.add_scalar(name, value, int(row["epoch"]))
         writer.flush()

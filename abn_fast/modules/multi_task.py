@@ -12,7 +12,6 @@ from abn_fast.modules.attention_head import GATES, check_given_attention, check_
 from abn_fast.modules.network import ImageNetwork, Initialize, keep_default_initialization
 from abn_fast.modules.perception_branch import PerceptionBranch
 
-
 IMAGES_TOGETHER = 32
 """Gated images that pass through the shared stage together on a CPU, unless `task_chunk` says how many tasks do: with
 more of them the stage's activations leave the caches (`pytest bench/test_multitask.py -s -k together`)."""
@@ -91,8 +90,8 @@ class MultiTaskABN(ImageNetwork):
         perception_branch: its classifier is a `TaskClassifier`.
         num_classes: T, the number of tasks.
         gate: "residual" g * (1 + M) or "product" g * M.
-        task_chunk: tasks that pass through the shared stage together; None for all, and in eager evaluation on a CPU for
-            as many as are fast there (`IMAGES_TOGETHER`).
+        task_chunk: tasks that pass through the shared stage together; None for all, and in eager evaluation on a CPU
+            for as many as are fast there (`IMAGES_TOGETHER`).
         initialize: what `reset_classifier` applies to each new layer.
 
     Raises:

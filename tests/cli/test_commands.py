@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from abn_fast import create_model, load_checkpoint, save_checkpoint, to_published
-from abn_fast.cli.quickstart import BACKBONE
+from abn_fast.cli._demo_recipe import BACKBONE
 from abn_fast.data import Preprocessing
 from tests.cli.conftest import Run
 

@@ -59,7 +59,7 @@ def test_a_file_that_fails_its_proof_is_rejected(run: Run, checkpoint: Path, mon
     ("options", "message"),
     [
         (("--format", "tflite"), "format='tflite'; expected one of 'onnx'"),
-        (("--precision", "fp8"), "precision='fp8'; expected one of 'fp32', 'fp16', 'bf16'"),
+        (("--precision", "fp8"), "precision='fp8' is of GPUs from sm_89 on: take int8 for CPUs"),
         (("--precision", "half"), "precision='half'; expected one of 'fp32'"),
         (("--outputs", "logits,map"), "no output 'map'"),
         (("--batch", "8:1"), "batch '8:1': expected N or LOWEST:BEST:HIGHEST"),

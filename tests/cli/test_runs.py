@@ -1,6 +1,7 @@
 """Recipes, comparison of runs and the paper's tables on the command line."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,10 @@ def test_a_recipe_trains_and_its_changes_are_named(run: Run, recipe: Path) -> No
     card = Path("run/README.md").read_text()
     assert "`optimizer.lr=2e-2`" in card
     assert "test top1" in card
+    assert "In no recipe of the paper: `schedule.name=cosine`." in card
+    for name in ("first step", "steps after it"):
+        assert re.search(rf"\| {name} \| [1-9.0]+ ", card)
+    assert json.loads(Path("run/summary.json").read_text())["beyond_the_paper"] == ["schedule.name=cosine"]
 
 
 def test_resume_auto_starts_goes_on_and_refuses_other_settings(run: Run, recipe: Path) -> None:

@@ -1,0 +1,251 @@
+"""The study: train, score, compare over seeds; each part is kept in a file and not done twice."""
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from abn_fast.cli._demo_recipe import BACKBONE, baseline_config, demo_config, trained
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abn_fast.data import DigitsInTheWild
+    from abn_fast.modules import ImageNetwork
+
+KINDS = {"abn": f"abn_{BACKBONE}", "baseline": BACKBONE}
+STABILITY_IMAGES = 200
+SANITY_IMAGES = 100
+SHEET_IMAGES = 8
+SPEED_IMAGES = 128
+
+
+@dataclass
+class Study:
+    """What the page is made of."""
+
+    folder: Path
+    settings: dict[str, Any]
+    accuracy: dict[str, list[float]]
+    """Top-1 of each seed, %, by kind."""
+    training_seconds: dict[str, list[float]]
+    scores: dict[str, list[dict[str, dict[str, float]]]]
+    """By kind, for each seed: figures by the names of `COLUMNS`, by method or control."""
+    variants: list[dict[str, dict[str, float]]]
+    """For each seed: the same of other readings of the ABN's map."""
+    sanity: dict[str, list[list[tuple[str, float]]]]
+    """By method of the ABN, for each seed: layer and likeness after cascading randomisation."""
+    shift: dict[str, list[dict[str, float]]]
+    """By kind, for each seed: agreement of maps under shifts, by method."""
+    seeds: dict[str, dict[str, float]]
+    """By kind: agreement of the seeds' maps, by method."""
+    speed: dict[str, float]
+    """Milliseconds an image, by what is computed."""
+    machine: str
+
+
+def run_study(folder: Path, seeds: int, epochs: int, train_images: int, test_images: int, images: int) -> Study:
+    """Train and score what the folder lacks."""
+    from abn_fast.data import DigitsInTheWild
+
+    settings = {"seeds": seeds, "epochs": epochs, "train_images": train_images, "test_images": test_images}
+    settings["images"] = images
+    test_set = DigitsInTheWild("test", test_images)
+    networks: dict[str, list[ImageNetwork]] = {kind: [] for kind in KINDS}
+    summaries: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    for seed in range(seeds):
+        train_set = DigitsInTheWild("train", train_images, seed)
+        for kind, name in KINDS.items():
+            config = demo_config(epochs, seed)
+            config = config if kind == "abn" else baseline_config(config)
+            network, summary = trained(name, train_set, test_set, config, folder / f"{kind}-{seed}")
+            networks[kind].append(network.eval())
+            summaries[kind].append(summary)
+    part = test_set.select(range(images))
+    scores: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+    shift: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+    variants: list[Any] = []
+    sanity: dict[str, list[Any]] = {}
+    for seed in range(seeds):
+        for kind, each in networks.items():
+            run = folder / f"{kind}-{seed}"
+            network = each[seed]
+            scores[kind].append(_kept(run / f"scores-{images}.json", lambda n=network: _scores(n, part)))
+            shift[kind].append(_kept(run / "shift.json", lambda n=network: _shift(n, part)))
+        network, run = networks["abn"][seed], folder / f"abn-{seed}"
+        variants.append(_kept(run / f"variants-{images}.json", lambda n=network: _variants(n, part)))
+        for method, layers in _kept(run / "sanity.json", lambda n=network: _sanity(n, part)).items():
+            sanity.setdefault(method, []).append(layers)
+    agreements = _kept(folder / f"agreement-{seeds}.json", lambda: _agreement(networks, part)) if seeds > 1 else {}
+    speed = _kept(folder / "speed.json", lambda: _speed(networks, part))
+    _write_pictures(networks, test_set, folder)
+    return Study(
+        folder,
+        settings,
+        {kind: [summary["test_top1"] for summary in each] for kind, each in summaries.items()},
+        {kind: [summary["seconds"] for summary in each] for kind, each in summaries.items()},
+        scores,
+        variants,
+        sanity,
+        shift,
+        agreements,
+        speed,
+        _machine(),
+    )
+
+
+def _kept(path: Path, compute: Callable[[], Any]) -> Any:
+    """What the JSON file holds; if there is none, it is computed and written."""
+    from abn_fast.training.run import write_text
+
+    if path.exists():
+        return json.loads(path.read_text())
+    click.echo(f"{path} ...")
+    value = compute()
+    write_text(path, json.dumps(value, indent=2) + "\n")
+    return json.loads(json.dumps(value))
+
+
+def _scores(network: "ImageNetwork", images: "DigitsInTheWild") -> dict[str, dict[str, float]]:
+    from abn_fast.explain import methods_of
+    from abn_fast.explain.score import score_methods
+
+    return {row.name: row.scores for row in score_methods(network, images, methods_of(network), progress=True)}
+
+
+def _variants(network: "ImageNetwork", images: "DigitsInTheWild") -> dict[str, dict[str, float]]:
+    """Other readings of the ABN's map, which need no retraining, by the metrics of location."""
+    import torch
+
+    from abn_fast.explain import energy_in_box, explain, pointing_game
+    from abn_fast.explain.metrics import best_iou, inverted
+
+    assert images.boxes is not None
+    pixels, boxes = images.batch(range(len(images)))[0], images.boxes
+    maps = explain(network, pixels)
+    low = maps.amin((1, 2), keepdim=True)
+    middle = maps.flatten(1).median(1).values[:, None, None]
+    readings = {
+        "bilinear, as it is": maps,
+        "nearest": explain(network, pixels, mode="nearest"),
+        "bicubic": explain(network, pixels, mode="bicubic").clamp(0, 1),
+        "less its minimum, M - min M": maps - low,
+        "squared, M²": maps**2,
+        "odds, M / (1 - M)": maps / (1 - maps).clamp(min=1e-6),
+        "above its median, max(M - median M, 0)": (maps - middle).clamp(min=0),
+        "above one half, max(M - 1/2, 0)": (maps - 0.5).clamp(min=0),
+        "strongest tenth of the pixels": (maps - torch.quantile(maps.flatten(1), 0.9, 1)[:, None, None]).clamp(min=0),
+    }
+    return {
+        name: {
+            "energy": 100 * float(energy_in_box(each, boxes).mean()),
+            "pointing_game": 100 * float(pointing_game(each, boxes).float().mean()),
+            "inverted_pointing_game": 100 * float(pointing_game(inverted(each), boxes).float().mean()),
+            "best_iou": 100 * float(best_iou(each, boxes).iou.mean()),
+        }
+        for name, each in readings.items()
+    }
+
+
+def _sanity(network: "ImageNetwork", images: "DigitsInTheWild") -> dict[str, list[tuple[str, float]]]:
+    """Of the maps for the class that the trained network predicts."""
+    from abn_fast.explain import explain, methods_of
+    from abn_fast.explain.metrics import cascading_randomization
+    from abn_fast.explain.score import classifier_of
+
+    pixels = images.batch(range(min(SANITY_IMAGES, len(images))))[0]
+    predicted = classifier_of(network)(pixels).argmax(1)
+    found = {}
+    for method in methods_of(network):
+        rows = cascading_randomization(network, lambda n, x, m=method: explain(n, x, predicted, method=m), pixels)
+        found[method] = [(row.layer, float(row.similarity.mean())) for row in rows]
+    return found
+
+
+def _shift(network: "ImageNetwork", images: "DigitsInTheWild") -> dict[str, float]:
+    from abn_fast.explain import explain, methods_of
+    from abn_fast.explain.metrics import shift_agreement
+
+    pixels = images.batch(range(min(STABILITY_IMAGES, len(images))))[0]
+    return {
+        method: float(shift_agreement(lambda x, m=method: explain(network, x, method=m), pixels).mean())
+        for method in methods_of(network)
+    }
+
+
+def _agreement(networks: "dict[str, list[ImageNetwork]]", images: "DigitsInTheWild") -> dict[str, dict[str, float]]:
+    """Of the seeds' maps for the true class, so that all explain the same."""
+    from abn_fast.explain import explain, methods_of
+    from abn_fast.explain.metrics import agreement
+
+    pixels, labels = images.batch(range(min(STABILITY_IMAGES, len(images))))
+
+    def maps(network: "ImageNetwork", method: str) -> "Tensor":
+        return explain(network, pixels, labels, method=method)
+
+    return {
+        kind: {
+            method: float(agreement([maps(network, method) for network in each]).mean())
+            for method in methods_of(each[0])
+        }
+        for kind, each in networks.items()
+    }
+
+
+def _speed(networks: "dict[str, list[ImageNetwork]]", images: "DigitsInTheWild") -> dict[str, float]:
+    """Milliseconds an image, the fastest of several batches."""
+    import torch
+
+    from abn_fast.explain import explain, methods_of
+
+    pixels = images.batch([index % len(images) for index in range(SPEED_IMAGES)])[0]
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+
+    def fastest(compute: Callable[[], Any]) -> float:
+        seconds = []
+        for _ in range(6):
+            began = time.perf_counter()
+            compute()
+            seconds.append(time.perf_counter() - began)
+        return 1000 * min(seconds) / SPEED_IMAGES
+
+    found = {}
+    with torch.inference_mode():
+        for kind, each in networks.items():
+            found[f"{kind}: prediction"] = fastest(lambda n=each[0]: n(pixels))
+            for method in methods_of(each[0]):
+                found[f"{kind}: prediction and {method}"] = fastest(
+                    lambda n=each[0], m=method: explain(n, pixels, method=m)
+                )
+    return found
+
+
+def _write_pictures(networks: "dict[str, list[ImageNetwork]]", test_set: "DigitsInTheWild", folder: Path) -> None:
+    """Images with their boxes, beside the map of every method and of every seed."""
+    from abn_fast.cli._study_sheet import write_sheet
+    from abn_fast.explain import explain, methods_of
+
+    count = min(SHEET_IMAGES, len(test_set))
+    pixels, labels = test_set.batch(range(count))
+    shown = test_set.preprocessing.denormalize(pixels)
+    assert test_set.boxes is not None
+    boxes = test_set.boxes[:count]
+    methods = {
+        f"{'ABN' if kind == 'abn' else 'plain'}: {method}": explain(each[0], pixels, labels, method=method)
+        for kind, each in networks.items()
+        for method in methods_of(each[0])
+    }
+    write_sheet(shown, boxes, methods, folder / "methods.png")
+    seeds = {f"ABN, seed {seed}": explain(network, pixels) for seed, network in enumerate(networks["abn"])}
+    write_sheet(shown, boxes, seeds, folder / "seeds.png")
+
+
+def _machine() -> str:
+    import torch
+
+    return f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__.split('+')[0]}"
