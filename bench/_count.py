@@ -45,7 +45,8 @@ def launches(run: Run, device: str = "cpu") -> int:
             torch.cuda.synchronize()
         events = [event for event in recorded.events() or () if str(event.device_type).endswith("CUDA")]
         return sum(not event.name.startswith("Mem") for event in events)
-    with _Operators() as counted:
+    counted = _Operators()
+    with counted:
         run()
     return counted.count
 

@@ -1,5 +1,7 @@
-"""Accuracy after training in bfloat16 and in float32 on DigitsInTheWild: small budget, three seeds each; on the CPU."""
+"""Accuracy of the demo's ABN after training in bfloat16 and in float32, three seeds each; a quarter of an hour."""
 
+import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,43 +10,38 @@ import torch
 
 from abn_fast import create_model
 from abn_fast.benchmark_report import Case, Comparison
+from abn_fast.cli._demo_recipe import BACKBONE, EPOCHS, TEST_IMAGES, TRAIN_IMAGES, demo_config
 from abn_fast.data import DigitsInTheWild
-from abn_fast.training import OptimizerConfig, ScheduleConfig, TrainingConfig, train
+from abn_fast.training import train
 from abn_fast.training.config import Precision
 from bench._compare import note
 
 SEEDS = (0, 1, 2)
-IMAGES, TEST_IMAGES, EPOCHS = 1600, 500, 3
+MODEL = f"abn_{BACKBONE}"
 
 
 def accuracy(precision: Precision, seed: int, folder: Path) -> float:
     torch.manual_seed(seed)
-    model = create_model("abn_cifar_resnet8", num_classes=10).to(memory_format=torch.channels_last)
-    config = TrainingConfig(
-        epochs=EPOCHS,
-        batch_size=32,
-        optimizer=OptimizerConfig(nesterov=True, weight_decay=1e-3),
-        schedule=ScheduleConfig(warmup_epochs=0.3),
-        precision=precision,
-        seed=seed,
-    )
-    training = DigitsInTheWild("train", IMAGES, image_size=32, augment=True, augmentation_seed=seed)
-    test = DigitsInTheWild("test", TEST_IMAGES, image_size=32)
+    model = create_model(MODEL, num_classes=10).to(memory_format=torch.channels_last)
+    training, test = DigitsInTheWild("train", TRAIN_IMAGES, seed), DigitsInTheWild("test", TEST_IMAGES)
+    config = replace(demo_config(EPOCHS, seed), precision=precision)
     summary = train(model, training, test, config, folder, log=lambda line: None)
     return float(summary["test_top1"])
 
 
-@pytest.mark.models("abn_cifar_resnet8")
+@pytest.mark.models(MODEL)
 def test_bfloat16_is_as_accurate_as_float32(tmp_path: Path, benchmark: Any) -> None:
+    """By the median: a seed of either precision may still be on the plateau on which all begin."""
+
     def all_runs() -> dict[str, list[float]]:
-        precisions: tuple[Precision, ...] = ("fp32", "bf16")
+        precisions: tuple[Precision, ...] = ("bf16", "fp32")
         return {each: [accuracy(each, seed, tmp_path / f"{each}{seed}") for seed in SEEDS] for each in precisions}
 
     found = benchmark.pedantic(all_runs, rounds=1)
     benchmark.extra_info.update(found)
-    case = Case("abn_cifar_resnet8", batch=32, size=32, classes=10, dtype="bf16", mode="training, test errors")
-    wrong = {name: [1 - each / 100 for each in found[name]] for name in ("bf16", "fp32")}
-    note(benchmark, Comparison.of(case, "share", wrong))
+    size = DigitsInTheWild("test", 1).preprocessing.image_size[0]
+    case = Case(MODEL, batch=32, size=size, classes=10, dtype="bf16", mode="training, test errors")
+    note(benchmark, Comparison.of(case, "share", {name: [1 - x / 100 for x in found[name]] for name in found}))
     print(f"\ntop-1 of seeds {SEEDS} in float32 {found['fp32']}, in bfloat16 {found['bf16']}")
-    mean = sum(found["bf16"]) / len(SEEDS)
-    assert min(found["fp32"]) <= mean or mean == pytest.approx(min(found["fp32"]), abs=1.0)
+    assert statistics.median(found["bf16"]) >= min(found["fp32"])
+    assert statistics.median(found["fp32"]) > 50

@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,14 +76,14 @@ def run_study(folder: Path, seeds: int, epochs: int, train_images: int, test_ima
         for kind, each in networks.items():
             run = folder / f"{kind}-{seed}"
             network = each[seed]
-            scores[kind].append(_kept(run / f"scores-{images}.json", lambda n=network: _scores(n, part)))
-            shift[kind].append(_kept(run / "shift.json", lambda n=network: _shift(n, part)))
+            scores[kind].append(_kept(run / f"scores-{images}.json", partial(_scores, network, part)))
+            shift[kind].append(_kept(run / "shift.json", partial(_shift, network, part)))
         network, run = networks["abn"][seed], folder / f"abn-{seed}"
-        variants.append(_kept(run / f"variants-{images}.json", lambda n=network: _variants(n, part)))
-        for method, layers in _kept(run / "sanity.json", lambda n=network: _sanity(n, part)).items():
+        variants.append(_kept(run / f"variants-{images}.json", partial(_variants, network, part)))
+        for method, layers in _kept(run / "sanity.json", partial(_sanity, network, part)).items():
             sanity.setdefault(method, []).append(layers)
-    agreements = _kept(folder / f"agreement-{seeds}.json", lambda: _agreement(networks, part)) if seeds > 1 else {}
-    speed = _kept(folder / "speed.json", lambda: _speed(networks, part))
+    agreements = _kept(folder / f"agreement-{seeds}.json", partial(_agreement, networks, part)) if seeds > 1 else {}
+    speed = _kept(folder / "speed.json", partial(_speed, networks, part))
     _write_pictures(networks, test_set, folder)
     return Study(
         folder,
@@ -162,7 +163,7 @@ def _sanity(network: "ImageNetwork", images: "DigitsInTheWild") -> dict[str, lis
     predicted = classifier_of(network)(pixels).argmax(1)
     found = {}
     for method in methods_of(network):
-        rows = cascading_randomization(network, lambda n, x, m=method: explain(n, x, predicted, method=m), pixels)
+        rows = cascading_randomization(network, partial(explain, targets=predicted, method=method), pixels)
         found[method] = [(row.layer, float(row.similarity.mean())) for row in rows]
     return found
 
@@ -173,7 +174,7 @@ def _shift(network: "ImageNetwork", images: "DigitsInTheWild") -> dict[str, floa
 
     pixels = images.batch(range(min(STABILITY_IMAGES, len(images))))[0]
     return {
-        method: float(shift_agreement(lambda x, m=method: explain(network, x, method=m), pixels).mean())
+        method: float(shift_agreement(partial(explain, network, method=method), pixels).mean())
         for method in methods_of(network)
     }
 
@@ -217,11 +218,9 @@ def _speed(networks: "dict[str, list[ImageNetwork]]", images: "DigitsInTheWild")
     found = {}
     with torch.inference_mode():
         for kind, each in networks.items():
-            found[f"{kind}: prediction"] = fastest(lambda n=each[0]: n(pixels))
+            found[f"{kind}: prediction"] = fastest(partial(each[0], pixels))
             for method in methods_of(each[0]):
-                found[f"{kind}: prediction and {method}"] = fastest(
-                    lambda n=each[0], m=method: explain(n, pixels, method=m)
-                )
+                found[f"{kind}: prediction and {method}"] = fastest(partial(explain, each[0], pixels, method=method))
     return found
 
 

@@ -6,7 +6,7 @@ import torch
 from abn_fast.export.tensorrt.plugin._triton import gate_kernel
 from abn_fast.export.tensorrt.plugin.kernel import compile_gate
 from abn_fast.export.tensorrt.plugin.layout import GateSpec, divide
-from abn_fast.kernels import _dispatch, reference
+from abn_fast.kernels import Gate, _dispatch, reference
 
 assert _dispatch.INTERPRETED, "run with TRITON_INTERPRET=1"
 
@@ -44,7 +44,7 @@ def test_the_kernel_is_the_gate(
         num_warps=division.warps,
     )
     one, zero = torch.ones(maps), torch.zeros(maps)
-    gate = "residual" if residual else "product"
+    gate: Gate = "residual" if residual else "product"
     expected, expected_map = reference.attention_gate(features.double(), score.double(), one, zero, gate)
     for ours, truth in ((gated, expected), (attention, expected_map)):
         assert (ours.double() - truth).abs().max() <= truth.abs().max() * torch.finfo(dtype).eps

@@ -25,7 +25,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
         raise AbnFastError(f"maps have shapes {list(first.shape)} and {list(second.shape)}, expected the same")
     one, other = _centred_ranks(first), _centred_ranks(second)
     scale = one.norm(dim=1) * other.norm(dim=1)
-    correlation = (one * other).sum(1) / scale.where(scale > 0, 1)
+    correlation: Tensor = (one * other).sum(1) / scale.where(scale > 0, 1)
     return correlation.to(torch.promote_types(first.dtype, torch.float32))
 
 

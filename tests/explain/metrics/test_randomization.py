@@ -56,7 +56,8 @@ def test_layers_without_an_initialisation_of_their_own_change_too() -> None:
             return x * self.factor
 
     def maps(network: nn.Module, images: Tensor) -> Tensor:
-        return network(images)
+        found: Tensor = network(images)
+        return found
 
     [row] = cascading_randomization(nn.Sequential(Scale()), maps, torch.ones(1, 8, 8))
     assert float(row.similarity) < 0.8
