@@ -66,7 +66,9 @@ def run_suite(folder: Path, name: str, options: Sequence[str] = ()) -> Found:
         command += ["-s", "-p", "no:cacheprovider", "--no-header", "--tb=short", "--benchmark-quiet"]
         command += [f"--benchmark-json={times}", f"--junit-xml={tests}"]
         paths = [str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        # pytest-benchmark measures nothing in what it takes for a worker of pytest-xdist
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_XDIST")}
+        environment = inherited | {"PYTHONPATH": os.pathsep.join(paths)}
         code = subprocess.run(command, cwd=folder.parent, env=environment, check=False).returncode
         if code >= BROKEN and code != NOTHING_SELECTED:
             raise AbnFastError(f"suite {name}: pytest ended with {code} before its tests had; its lines above say why")
