@@ -20,6 +20,7 @@ def test_nothing_is_compiled_again_after_the_first_epoch(tmp_path: Path, monkeyp
     monkeypatch.setattr(step._NetworkAndLoss, "compile", traced)
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters
+    counters.clear()
     graphs: list[int] = []
     config = TrainingConfig(epochs=3, batch_size=36, compile="default", precision="fp32")  # batches of 36, 36 and 24
     torch.manual_seed(5)
