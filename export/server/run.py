@@ -14,6 +14,8 @@ from abn_fast.export.session import InferenceSession
 
 GRACE = 60
 """Seconds that requests under way have to finish after SIGTERM."""
+KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open: longer than a client under load pauses between two requests."""
 
 
 def serve(
@@ -45,7 +47,12 @@ def serve_app(app: FastAPI, host: str, port: int, listening: Callable[[str], Non
         address = f"[{host}]" if ":" in host else host
         url = f"http://{address}:{listener.getsockname()[1]}"
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE, backlog=2048
+            app,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=GRACE,
+            timeout_keep_alive=KEEP_ALIVE,
+            backlog=2048,
         )
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has finished
             signal.signal(number, lambda number, frame: None)
