@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from abn_fast import create_model
+from abn_fast.benchmark_report import Case, Comparison, Measured
 from abn_fast.explain import explain, explain_each, overlay, upsample
 from abn_fast.explain.methods.activations import activations_of
 from abn_fast.explain.methods.class_evidence import class_evidence_of
 from abn_fast.modules import ABNOutput, AttentionBranchNetwork, Classifier
-from bench._compare import rotated
+from bench._compare import note, rotated
 
 BATCH, SIDE, CLASSES, ROUNDS = 8, 224, 1000, 3
 MOST_OVERLAY, MOST_EVIDENCE = 0.05, 0.10
@@ -28,6 +29,8 @@ OURS, LIBRARY = "plain, explain() with Grad-CAM", "plain, pytorch-grad-cam"
 LAST_STAGE = "plain, pytorch-grad-cam through the last stage alone"
 PICTURES, EVIDENCE = "ABN, upsampling and overlay alone", "ABN, evidence of five classes alone"
 ALL = "ABN, prediction and all five methods"
+CASE = Case("abn_resnet50", BATCH, SIDE, classes=CLASSES)
+pytestmark = pytest.mark.models(CASE.model)
 
 Run = Callable[[], Any]
 
@@ -97,9 +100,15 @@ def runs(networks: tuple[AttentionBranchNetwork, Classifier], images: Tensor) ->
 
 
 @pytest.fixture(scope="module")
-def seconds(runs: dict[str, Run]) -> dict[str, float]:
+def rounds(runs: dict[str, Run]) -> dict[str, list[float]]:
+    """Seconds of each round of each."""
+    return rotated(runs, ROUNDS, idle=0.1)
+
+
+@pytest.fixture(scope="module")
+def seconds(rounds: dict[str, list[float]]) -> dict[str, float]:
     """Median of each."""
-    medians = {name: statistics.median(times) for name, times in rotated(runs, ROUNDS, idle=0.1).items()}
+    medians = {name: statistics.median(times) for name, times in rounds.items()}
     print(f"\nResNet-50 {SIDE}x{SIDE}, batch {BATCH}, {torch.get_num_threads()} threads")
     for name, median in medians.items():
         print(f"  {name:54}{1e3 * median:9.1f} ms, {median / medians[PLAIN]:6.3f} of {PLAIN}")
@@ -112,20 +121,17 @@ def test_a_picture_costs_a_small_share_of_the_forward_pass(
 ) -> None:
     share = seconds[part] / seconds[ABN]
     print(f"\n{part}: {share:.1%} of the forward pass")
-    benchmark.extra_info.update(case=f"ResNet-50 {SIDE}x{SIDE}, batch {BATCH}", path=part, share=round(share, 4))
+    note(benchmark, Comparison(CASE, "share", Measured.of(f"{part}, of the forward pass", [share])))
     benchmark.pedantic(runs[part], rounds=3)
     assert share < most
 
 
 @pytest.mark.parametrize("peer", [PLAIN, OURS, LAST_STAGE, LIBRARY])
 def test_prediction_and_map_against_a_plain_network(
-    peer: str, seconds: dict[str, float], runs: dict[str, Run], benchmark: Any
+    peer: str, seconds: dict[str, float], rounds: dict[str, list[float]], benchmark: Any
 ) -> None:
-    ratio = seconds[peer] / seconds[ABN]
-    print(f"\n{ABN} takes {1 / ratio:.2f} times as long as {peer}")
-    benchmark.extra_info.update(
-        case=f"ResNet-50 {SIDE}x{SIDE}, batch {BATCH}", path=ABN, peer=peer, ratio=round(ratio, 3)
-    )
+    print(f"\n{ABN} takes {seconds[ABN] / seconds[peer]:.2f} times as long as {peer}")
+    note(benchmark, Comparison.of(CASE, "seconds", {name: rounds[name] for name in (ABN, peer)}))
     benchmark.pedantic(lambda: None, rounds=1)
 
 
