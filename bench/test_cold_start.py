@@ -13,12 +13,9 @@ import pytest
 from abn_fast import create_model
 from abn_fast.benchmark_report import Case, Comparison, Measured
 from abn_fast.data import Preprocessing
-from abn_fast.export import BatchRange, SizeRange
-from abn_fast.export.describe import describe
-from abn_fast.export.onnx.program import write_program
-from abn_fast.export.served import served_network
 from bench._compare import kept, note
 from bench._fresh import fresh_seconds
+from bench._onnx import write_onnx
 
 ROUNDS = 3
 MODEL, SIZE, CLASSES = "abn_cifar_resnet8", 32, 10
@@ -122,16 +119,7 @@ def test_the_first_session_of_a_file(tmp_path: Path, benchmark: Any) -> None:
     """Opened and called once; the bare runtime reads the same file."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     model, path = create_model(MODEL, num_classes=CLASSES).eval(), tmp_path / "model.onnx"
-    served = served_network(model)
-    metadata = describe(
-        model,
-        outputs=served.outputs,
-        precision="fp32",
-        batch=BatchRange(),
-        size=SizeRange.fixed((SIZE, SIZE)),
-        preprocessing=Preprocessing((SIZE, SIZE), (0.5,) * 3, (0.5,) * 3),
-    )
-    write_program(served, metadata, path)
+    write_onnx(model, path, Preprocessing((SIZE, SIZE), (0.5,) * 3, (0.5,) * 3))
     images = f"import numpy\nimages = numpy.zeros((1, 3, {SIZE}, {SIZE}), numpy.float32)\n"
     ours = rounds(
         "InferenceSession, onnxruntime",

@@ -8,8 +8,7 @@ or a share of the bound where a machine whose instructions have no fast products
 import copy
 import statistics
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,14 +19,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from abn_fast import AttentionBranchNetwork, create_model
 from abn_fast.benchmark_report import Case, Comparison, Measured
 from abn_fast.data import IMAGENET
-from abn_fast.export import BatchRange, InferenceSession, SizeRange
-from abn_fast.export.describe import describe
-from abn_fast.export.onnx.program import write_program
-from abn_fast.export.proof import ProofImages
+from abn_fast.export import InferenceSession
 from abn_fast.export.quantize import quantize_onnx
-from abn_fast.export.served import served_network
 from bench._compare import note, rotated
+from bench._onnx import write_onnx
 from bench._peak import peak
+from bench._settled import photographs, settle_norms
 from bench.peers.published_network import PublishedNetwork
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -102,40 +99,18 @@ def network() -> AttentionBranchNetwork:
     Its norms have seen photographs, and the residual of each block is small beside its shortcut.
     """
     torch.manual_seed(0)
-    model = create_model("abn_resnet50", num_classes=1000).train()
+    model = create_model("abn_resnet50", num_classes=1000)
     assert isinstance(model, AttentionBranchNetwork)
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None
-            if name.endswith(".bn3") and "head" not in name:
-                torch.nn.init.constant_(module.weight, 0.2)
-    with torch.no_grad():
-        model(photographs()[:16])
-    return model.eval()
-
-
-@cache
-def photographs() -> Tensor:
-    """24 crops of real photographs, normalised: 16 to calibrate on, 8 to compare on."""
-    return ProofImages(IMAGENET).photographs(24, (224, 224))
+    settle_norms(model)
+    return model
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("inference")
     model, published = network(), PublishedNetwork(network()).eval()
-    served = served_network(model)
-    metadata = describe(
-        model,
-        outputs=served.outputs,
-        precision="fp32",
-        batch=BatchRange(),
-        size=SizeRange.fixed((224, 224)),
-        preprocessing=IMAGENET,
-    )
-    write_program(served, metadata, folder / "ours.onnx")
-    half = served_network(model, dtype=torch.float16)
-    write_program(half, replace(metadata, precision="fp16"), folder / "ours.fp16.onnx")
+    write_onnx(model, folder / "ours.onnx", IMAGENET)
+    write_onnx(model, folder / "ours.fp16.onnx", IMAGENET, "fp16")
     quantize_onnx(folder / "ours.onnx", folder / "ours.int8.onnx", photographs()[:16].split(8))
     export_published(published, folder / "published.onnx")
     export_published(copy.deepcopy(published).half(), folder / "published.fp16.onnx")

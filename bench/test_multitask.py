@@ -12,15 +12,13 @@ from torch import Tensor
 from abn_fast import create_model
 from abn_fast.benchmark_report import Case
 from abn_fast.data import IMAGENET
-from abn_fast.export import BatchRange, InferenceSession, SizeRange
-from abn_fast.export.describe import describe
-from abn_fast.export.onnx.program import write_program
+from abn_fast.export import InferenceSession
 from abn_fast.export.quantize import quantize_onnx
-from abn_fast.export.served import served_network
 from abn_fast.modules import MultiTaskABN
 from abn_fast.training import autocast
 from abn_fast.training.config import Precision
 from bench._compare import record
+from bench._onnx import write_onnx
 from bench._settled import photographs, settle_norms
 from bench.peers.published_multi_task import task_by_task
 
@@ -74,16 +72,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[MultiTaskABN, Path]
     model = network(torch.contiguous_format)
     model.task_chunk = CHUNK
     settle_norms(model)
-    served = served_network(model)
-    metadata = describe(
-        model,
-        outputs=served.outputs,
-        precision="fp32",
-        batch=BatchRange(),
-        size=SizeRange.fixed((SIZE, SIZE)),
-        preprocessing=IMAGENET,
-    )
-    write_program(served, metadata, folder / "fp32.onnx")
+    write_onnx(model, folder / "fp32.onnx", IMAGENET)
     quantize_onnx(folder / "fp32.onnx", folder / "int8.onnx", photographs()[:16].split(8))
     return model, folder
 

@@ -17,6 +17,17 @@ def check_maps(maps: Tensor) -> None:
         raise AbnFastError("maps hold NaN or infinite values, expected finite ones; look at the model's output")
 
 
+def check_maps_of(images: Tensor, maps: Tensor) -> None:
+    """Refuse maps that `check_maps` refuses, or that are not one for each of the images, at their size."""
+    check_maps(maps)
+    n, _, height, width = images.shape
+    if maps.shape != (n, height, width):
+        raise AbnFastError(
+            f"maps have shape {list(maps.shape)}, expected {[n, height, width]} for these images; "
+            f"use upsample(maps, ({height}, {width}))"
+        )
+
+
 def check_unit_range(values: Tensor, name: str, fix: str) -> None:
     """Refuse values outside [0, 1], NaN among them."""
     if values.numel() == 0:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from abn_fast._errors import AbnFastError
-from abn_fast.explain._checks import check_images, check_maps, check_unit_range
+from abn_fast.explain._checks import check_images, check_maps, check_maps_of, check_unit_range
 
 RESCALE = "abn_fast.explain.rescale(maps) stretches them for display"
 
@@ -56,13 +56,7 @@ def overlay(images: Tensor, maps: Tensor, alpha: float = 0.5, colormap: str = "j
     check_images(images)
     if not 0 <= alpha <= 1:
         raise AbnFastError(f"alpha {alpha} must be in [0, 1]: 0 shows the image alone, 1 the map alone")
-    check_maps(maps)
-    n, _, height, width = images.shape
-    if maps.shape != (n, height, width):
-        raise AbnFastError(
-            f"maps have shape {list(maps.shape)}, expected {[n, height, width]} for these images; "
-            f"use upsample(maps, ({height}, {width}))"
-        )
+    check_maps_of(images, maps)
     return torch.lerp(images.clamp(0, 1), colorize(maps, colormap).to(images.dtype), alpha)
 
 

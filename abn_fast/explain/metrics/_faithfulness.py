@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from abn_fast._errors import AbnFastError
-from abn_fast.explain._checks import check_maps
+from abn_fast.explain._checks import check_maps_of
 
 Classify = Callable[[Tensor], Tensor]
 """Images [N, C, H, W] as the network takes them -> probabilities [N, K]."""
@@ -16,15 +16,11 @@ def check_faithfulness_inputs(images: Tensor, maps: Tensor, targets: Tensor) -> 
         raise AbnFastError(
             f"images have shape {list(images.shape)} and dtype {images.dtype}, expected floating point [N, C, H, W]"
         )
-    check_maps(maps)
-    n, _, height, width = images.shape
-    if maps.shape != (n, height, width):
+    check_maps_of(images, maps)
+    if targets.shape != images.shape[:1] or targets.is_floating_point():
         raise AbnFastError(
-            f"maps have shape {list(maps.shape)}, expected {[n, height, width]} for these images; "
-            f"use upsample(maps, ({height}, {width}))"
+            f"targets are {targets.dtype} {list(targets.shape)}, expected a class number for {len(images)} images"
         )
-    if targets.shape != (n,) or targets.is_floating_point():
-        raise AbnFastError(f"targets are {targets.dtype} {list(targets.shape)}, expected a class number for {n} images")
 
 
 def probability(classify: Classify, images: Tensor, targets: Tensor) -> Tensor:
