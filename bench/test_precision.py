@@ -31,7 +31,7 @@ def accuracy(precision: Precision, seed: int, folder: Path) -> float:
 
 @pytest.mark.models(MODEL)
 def test_bfloat16_is_as_accurate_as_float32(tmp_path: Path, benchmark: Any) -> None:
-    """By the median: a seed of either precision may still be on the plateau on which all begin."""
+    """Within the spread of the float32 seeds."""
 
     def all_runs() -> dict[str, list[float]]:
         precisions: tuple[Precision, ...] = ("bf16", "fp32")
@@ -40,8 +40,8 @@ def test_bfloat16_is_as_accurate_as_float32(tmp_path: Path, benchmark: Any) -> N
     found = benchmark.pedantic(all_runs, rounds=1)
     benchmark.extra_info.update(found)
     size = DigitsInTheWild("test", 1).preprocessing.image_size[0]
-    case = Case(MODEL, batch=32, size=size, classes=10, dtype="bf16", mode="training, test errors")
+    case = Case(MODEL, batch=16, size=size, classes=10, dtype="bf16", mode="training, test errors")
     note(benchmark, Comparison.of(case, "share", {name: [1 - x / 100 for x in found[name]] for name in found}))
     print(f"\ntop-1 of seeds {SEEDS} in float32 {found['fp32']}, in bfloat16 {found['bf16']}")
-    assert statistics.median(found["bf16"]) >= min(found["fp32"])
-    assert statistics.median(found["fp32"]) > 50
+    assert min(found["fp32"]) > 80
+    assert statistics.mean(found["bf16"]) >= min(found["fp32"])

@@ -25,7 +25,7 @@ def demo_config(epochs: int, seed: int) -> "TrainingConfig":
 
     return TrainingConfig(
         epochs=epochs,
-        batch_size=32,
+        batch_size=16,
         optimizer=OptimizerConfig(name="adamw", lr=0.003, weight_decay=0.05),
         schedule=ScheduleConfig(warmup_epochs=0.3),
         seed=seed,

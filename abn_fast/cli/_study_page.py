@@ -229,7 +229,7 @@ def _speed(study: Study) -> str:
     return "\n\n".join(
         [
             "## Time",
-            "Milliseconds an image, the fastest of six; batches of 128, in training 32:",
+            "Milliseconds an image, the fastest of six; batches of 128, in training 16:",
             _table(["", "ms"], rows),
             _filled(
                 f"""Prediction and attention map of the ABN take {own / plain:.2f} times the plain network's prediction

@@ -108,7 +108,7 @@ def run_recipe(
     from abn_fast._errors import AbnFastError
     from abn_fast.data import InMemoryImages, SkipUnreadable
     from abn_fast.models import create_model
-    from abn_fast.recipes import Recipe
+    from abn_fast.recipes import read_run
     from abn_fast.training import distributed
     from abn_fast.training import train as train_model
     from abn_fast.training._feed import workers_for
@@ -117,7 +117,7 @@ def run_recipe(
     first = distributed.rank() == 0
     goes_on = resume is not None and (resume != "auto" or folder.settings.exists())
     distributed.wait_for_all()
-    recipe = Recipe.from_dict(folder.read_settings()) if goes_on else given
+    recipe = read_run(folder) if goes_on else given
     assert recipe is not None
     if goes_on and given is not None:
         _check_same(recipe, given, folder, ignored=("model.",) if weights else ())

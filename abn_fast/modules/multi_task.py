@@ -154,16 +154,20 @@ class MultiTaskABN(ImageNetwork):
         others = (kernels.gate_features(x, _at_stride_of(x, attention), self.gate) for x in inputs[1:])
         return (first, *others), attention
 
-    def _perceive(self, gated: tuple[Tensor, ...], tasks: slice, batch: int) -> Tensor:
-        """Logits [N, t, 2] of the tasks of a chunk, from their gated inputs [N * t, ...]."""
+    def _stage_output(self, gated: tuple[Tensor, ...]) -> Tensor:
+        """The shared stage's output [N * t, C', h', w'] for the gated inputs of the tasks of a chunk."""
         branch, first = self.perception_branch, _projecting_block(self.perception_branch.stage)
         if first is None:
-            stage_output = branch.forward_features(*gated)
-        else:
-            stage_output = first.finish(*gated)
-            for block in list(cast(nn.Sequential, branch.stage))[1:]:
-                stage_output = block(stage_output)
-        pooled = branch.forward_head(stage_output, pre_logits=True)  # [N * t, F]
+            return branch.forward_features(*gated)
+        stage_output = first.finish(*gated)
+        for block in list(cast(nn.Sequential, branch.stage))[1:]:
+            stage_output = block(stage_output)
+        return stage_output
+
+    def _perceive(self, gated: tuple[Tensor, ...], tasks: slice, batch: int) -> Tensor:
+        """Logits [N, t, 2] of the tasks of a chunk, from their gated inputs [N * t, ...]."""
+        branch = self.perception_branch
+        pooled = branch.forward_head(self._stage_output(gated), pre_logits=True)  # [N * t, F]
         return cast(TaskClassifier, branch.classifier).of_each_task(pooled, batch, tasks)
 
     def _reset_class_layers(self, num_classes: int) -> list[nn.Module]:

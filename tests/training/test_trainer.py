@@ -222,6 +222,21 @@ def test_no_checkpoint_is_of_a_step_after_one_that_failed(tmp_path: Path) -> Non
     assert read_checkpoint(tmp_path / "last.safetensors").training["images"] == 2 * CONFIG.batch_size
 
 
+def test_models_of_earlier_epochs_are_kept_when_asked_for(tmp_path: Path) -> None:
+    config, model = replace(CONFIG, epochs=3, keep_every=2), network()
+    states: list[dict[str, torch.Tensor]] = []
+
+    def remember(row: dict[str, float]) -> None:
+        states.append({name: value.clone() for name, value in model.state_dict().items()})
+
+    train(model, stripes(), stripes(30, augment=False), config, tmp_path, log=_silent, metrics=remember)
+    assert [path.name for path in tmp_path.glob("epoch-*")] == ["epoch-2.safetensors"]
+    kept = read_checkpoint(tmp_path / "epoch-2.safetensors")
+    assert kept.metrics["epoch"] == 2
+    same = [all(torch.equal(value, each[name]) for name, value in kept.model.state_dict().items()) for each in states]
+    assert same == [False, True, False]
+
+
 def test_a_finished_run_keeps_its_summary_and_gets_the_files_that_it_lacks(tmp_path: Path) -> None:
     summary = run(tmp_path)
     assert summary["first_step_seconds"] > 0

@@ -3,7 +3,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from abn_fast import kernels
 from abn_fast.modules import (
@@ -15,7 +15,6 @@ from abn_fast.modules import (
     TaskClassifier,
     _norm,
 )
-from abn_fast.modules.multi_task import _projecting_block
 
 
 class Activations:
@@ -125,15 +124,11 @@ class TaskActivations(Activations):
     @cached_property
     def stage_output(self) -> Tensor:
         """On the features gated by each map, [N * T, C', h', w']."""
-        network, stage = self.network, self.network.perception_branch.stage
-        inputs, first = network._shared_inputs(self.features), _projecting_block(stage)
-        chunks = []
+        network = self.network
+        inputs, chunks = network._shared_inputs(self.features), []
         for score in self.score.split(network.task_chunk or network.num_classes, 1):
             gated, _ = network._gate(inputs, score, None)
-            output: Tensor = stage(*gated) if first is None else first.finish(*gated)
-            for block in [] if first is None else list(cast(nn.Sequential, stage))[1:]:
-                output = block(output)
-            chunks.append(output.unflatten(0, (len(self.images), -1)))
+            chunks.append(network._stage_output(gated).unflatten(0, (len(self.images), -1)))
         return torch.cat(chunks, 1).flatten(0, 1)
 
 
