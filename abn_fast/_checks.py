@@ -1,9 +1,11 @@
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from abn_fast._errors import AbnFastError
 
 Value = TypeVar("Value")
+MOST_BLOCKS = 500
+"""Of a stage, ResNet-1202 having 200: a damaged file may ask for more than any memory holds."""
 
 
 def checked_depth(family: str, depth: int, step: int, offset: int) -> int:
@@ -12,6 +14,8 @@ def checked_depth(family: str, depth: int, step: int, offset: int) -> int:
     if rest or n < 1:
         low = max(1, n) * step + offset
         raise AbnFastError(f"{family} has no depth {depth}; it is {step}n + {offset}: take {low} or {low + step}")
+    if n > MOST_BLOCKS:
+        raise AbnFastError(f"{family} has no depth {depth}; the largest is {step * MOST_BLOCKS + offset}")
     return n
 
 
@@ -35,3 +39,20 @@ def checked_whole(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise AbnFastError(f"{name}={value!r}; expected a whole number of at least 1")
     return value
+
+
+def check_kinds(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Refuse what JSON makes of a damaged file; a bool is no number.
+
+    Raises:
+        KeyError: a value has no kind.
+        TypeError: a value is not of its kind.
+    """
+    for name, value in values.items():
+        if not isinstance(value, kinds[name]) or (isinstance(value, bool) and kinds[name] is not bool):
+            raise TypeError(f"{name}={value!r}")
+
+
+def is_texts(value: Any) -> bool:
+    """Whether a value is a list or tuple of texts."""
+    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)

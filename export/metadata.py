@@ -5,13 +5,30 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from abn_fast._errors import AbnFastError
+from abn_fast._checks import check_kinds, is_texts
+from abn_fast._errors import AbnFastError, one_line
 from abn_fast.data import Preprocessing
 from abn_fast.export.ranges import BatchRange, SizeRange
 
 FORMAT = 1
 KEY = "abn_fast"
 """Under which a file's metadata hold all of it, as JSON."""
+
+_KINDS: dict[str, Any] = {
+    "outputs": list,
+    "precision": str,
+    "batch": str,
+    "size": str,
+    "channels": int,
+    "num_classes": int,
+    "model": str,
+    "arguments": dict,
+    "classes": list,
+    "preprocessing": dict,
+    "gate": str,
+    "versions": dict,
+}
+"""Of what JSON holds; what is None is left out of it."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +73,25 @@ class Metadata:
         try:
             values = json.loads(text)
             version = values.pop("format")
-            if version != FORMAT:
-                raise AbnFastError(f"its metadata have format {version!r} instead of {FORMAT}: export it again")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise AbnFastError(f"its metadata are damaged: {one_line(repr(error))}") from None
+        if version != FORMAT:
+            raise AbnFastError(f"its metadata have format {version!r:.100} instead of {FORMAT}: export it again")
+        try:
+            check_kinds(values, _KINDS)
+            if not is_texts(values["outputs"]) or not is_texts(values.get("classes", [])):
+                raise TypeError("outputs and classes are not lists of names")
             preprocessing = values.get("preprocessing")
             values |= {
                 "outputs": tuple(values["outputs"]),
                 "batch": BatchRange.parse(values["batch"]),
                 "size": SizeRange.parse(values["size"]),
-                "classes": None if values.get("classes") is None else tuple(values["classes"]),
+                "classes": tuple(values["classes"]) if "classes" in values else None,
                 "preprocessing": None if preprocessing is None else Preprocessing.from_dict(preprocessing),
             }
             return cls(**values)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise AbnFastError(f"its metadata are damaged: {error!r}") from None
+        except (AbnFastError, KeyError, TypeError) as error:
+            raise AbnFastError(f"its metadata are damaged: {one_line(repr(error))}") from None
 
     def with_outputs(self, outputs: Sequence[str], file: str) -> "Metadata":
         """The same with some of its outputs.

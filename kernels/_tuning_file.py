@@ -44,7 +44,7 @@ def read_tuned_rows(path: Path | None = None) -> list[Row]:
         return []
     except OSError as error:
         raise AbnFastError(f"{path}: cannot be read ({error.strerror}); {FIX}") from None
-    except ValueError as error:  # also what is not text
+    except (ValueError, RecursionError) as error:  # also what is not text
         raise AbnFastError(f"{path}: not JSON ({error}); {FIX}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else content

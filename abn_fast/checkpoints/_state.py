@@ -3,7 +3,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from abn_fast._errors import AbnFastError
+from abn_fast._errors import AbnFastError, one_line
 from abn_fast.models import Network, create_model
 from abn_fast.modules import ModelConfig
 
@@ -23,8 +23,11 @@ def build_from_state(
     Raises:
         AbnFastError: keys or shapes differ from the model's.
     """
-    with torch.device("meta"):
-        network = create_model(config.name, **config.arguments)
+    try:
+        with torch.device("meta"):
+            network = create_model(config.name, **config.arguments)
+    except (RuntimeError, TypeError, OverflowError) as error:  # torch's, of sizes beyond its own limits
+        raise AbnFastError(f"{config.name} cannot be built as the file says: {one_line(error, 200)}") from None
     expected = network.state_dict()
     loaded = {}
     missing, misshapen = [], []

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from abn_fast._errors import AbnFastError
+from abn_fast._checks import is_texts
+from abn_fast._errors import AbnFastError, one_line
 from abn_fast._files import write_atomically
 from abn_fast._version import __version__
 from abn_fast.checkpoints._pickle import read_pickle
@@ -102,7 +103,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         return _read_native(path) if is_safetensors(path) else _read_published(path)
     except AbnFastError as error:
-        raise AbnFastError(f"{path}: {error}") from None
+        raise AbnFastError(f"{path}: {one_line(error)}") from None
 
 
 def _read_native(path: Path) -> Checkpoint:
@@ -111,12 +112,13 @@ def _read_native(path: Path) -> Checkpoint:
     state = {key: value for key, value in tensors.items() if not key.startswith(TRAINING)}
     config = ModelConfig(header["model"]["name"], header["model"]["arguments"])
     preprocessing = header.get("preprocessing")
+    model = build_from_state(config, state).eval()
     return Checkpoint(
-        build_from_state(config, state).eval(),
+        model,
         None if preprocessing is None else Preprocessing.from_dict(preprocessing),
-        header.get("classes"),
-        header.get("metrics", {}),
-        header.get("training", {}),
+        _checked_classes(header.get("classes"), model.num_classes),
+        _checked_table("metrics", header.get("metrics", {})),
+        _checked_table("training", header.get("training", {})),
         {key.removeprefix(TRAINING): value for key, value in tensors.items() if key.startswith(TRAINING)},
     )
 
@@ -127,13 +129,27 @@ def _header(text: str | None) -> dict[str, Any]:
     try:
         header = json.loads(text)
         version, name, arguments = header["format"], header["model"]["name"], header["model"]["arguments"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:  # the first and the last are JSON's
         raise AbnFastError(f"its header is damaged: {error!r}") from None
     if version != FORMAT:
         raise AbnFastError(f"format {version!r} is not {FORMAT}: it was written by another version of abn_fast")
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise AbnFastError("its header names no model")
     return dict(header)
+
+
+def _checked_classes(classes: Any, count: int) -> list[str] | None:
+    if classes is None:
+        return None
+    if not is_texts(classes) or len(classes) != count:
+        raise AbnFastError(f"its header is damaged: classes={classes!r}; expected {count} names")
+    return list(classes)
+
+
+def _checked_table(name: str, values: Any) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise AbnFastError(f"its header is damaged: {name}={values!r}; expected a table")
+    return values
 
 
 def _read_published(path: Path) -> Checkpoint:

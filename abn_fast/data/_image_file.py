@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from abn_fast._errors import AbnFastError
+from abn_fast._errors import AbnFastError, one_line
 
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises, by format
 
@@ -32,5 +32,4 @@ def load_image(path: str | Path) -> Image.Image:
     except UnidentifiedImageError:
         raise UnreadableImageError(f"image '{path}' is corrupt or not a picture that Pillow reads") from None
     except (*_BROKEN, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise UnreadableImageError(f"image '{path}' cannot be read: {reason}") from None
+        raise UnreadableImageError(f"image '{path}' cannot be read: {one_line(error)}") from None

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from abn_fast._errors import AbnFastError
+from abn_fast._errors import AbnFastError, one_line
 from abn_fast.data._image_file import UnreadableImageError, load_image
 
 Box = tuple[float, float, float, float]
@@ -123,8 +123,8 @@ def _array(path: Path) -> npt.NDArray[np.float32]:
         raise AbnFastError(f"map '{path}' does not exist")
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise AbnFastError(f"map '{path}' is no NumPy array: {' '.join(str(error).split())}") from None
+    except Exception as error:  # a damaged header may raise anything
+        raise AbnFastError(f"map '{path}' is no NumPy array: {one_line(error)}") from None
     if not isinstance(array, np.ndarray) or array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
         found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
         raise AbnFastError(f"map '{path}' is {found}; expected floating-point [H, W] in [0, 1]")

@@ -3,7 +3,7 @@ from functools import partial
 
 from torch import nn
 
-from abn_fast._checks import checked_choice, checked_whole
+from abn_fast._checks import MOST_BLOCKS, checked_choice, checked_whole
 from abn_fast._errors import AbnFastError
 from abn_fast.models._backbone import Backbone
 from abn_fast.models._blocks import EXPANSION, BlockKind, named_sequential, residual_stage
@@ -32,7 +32,10 @@ def blocks_and_layers(
             f"a ResNet without a depth needs block='basic' or 'bottleneck' and four layers; got block={block!r}, "
             f"layers={layers!r}"
         )
-    return checked_choice("block", block, EXPANSION), tuple(checked_whole("layers", n) for n in layers)
+    counts = tuple(checked_whole("layers", n) for n in layers)
+    if max(counts) > MOST_BLOCKS:
+        raise AbnFastError(f"layers={layers!r}; a stage has at most {MOST_BLOCKS} blocks")
+    return checked_choice("block", block, EXPANSION), counts
 
 
 def imagenet_resnet(

@@ -18,6 +18,8 @@ def load_pretrained(model: ImageNetwork, source: nn.Module | None = None) -> lis
     """Fill extractor, perception branch and attention branch's stage with a pretrained classifier's weights.
 
     The attention branch's stage starts as a copy of the last stage. A classifier of another size keeps its own start.
+    timm's SE-ResNets have a block's stride in its first 1x1 convolution and another padding before the first pooling:
+    for them the weights are where fine-tuning starts, and predict nothing before it.
 
     Args:
         model: a ResNet, SE-ResNet or VGG of this library.

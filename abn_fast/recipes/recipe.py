@@ -8,14 +8,16 @@ from typing import Any
 
 import yaml
 
-from abn_fast._errors import AbnFastError
+from abn_fast._errors import AbnFastError, one_line
 from abn_fast.data import dataset_info, list_datasets
 from abn_fast.training.config import TrainingConfig
+from abn_fast.training.run import RunFolder
 
 FOLDER = Path(__file__).parent
 _KEYS = ("about", "model", "data", "training", "departs")
 _MODEL_KEYS = ("name", "arguments", "pretrained")
 _DATA_KEYS = ("data", "root", "download", "image_size", "validation", "split_seed", "edited_maps", "preprocessing")
+_MOST_VALUES, _MOST_LEVELS = 100_000, 20
 _NOT_DATA = ("classes", "report")
 """Arguments of data sets that the training itself gives."""
 
@@ -50,7 +52,8 @@ class Recipe:
         Raises:
             AbnFastError: a key is unknown or missing, or a value is of the wrong type or out of its range.
         """
-        if unknown := sorted(set(values) - set(_KEYS)):
+        _check_extent(values)
+        if unknown := sorted(map(str, set(values) - set(_KEYS))):
             raise AbnFastError(f"unknown key {unknown[0]!r}; expected {', '.join(_KEYS)}")
         model, data = values.get("model"), values.get("data")
         if not isinstance(model, Mapping) or not isinstance(model.get("name"), str) or set(model) - set(_MODEL_KEYS):
@@ -83,7 +86,7 @@ class Recipe:
         for assignment in assignments:
             key, equals, text = assignment.partition("=")
             if not equals or not key:
-                raise AbnFastError(f"--set {assignment!r}; expected KEY=VALUE, for example optimizer.lr=0.05")
+                raise AbnFastError(f"--set {assignment!r:.300}; expected KEY=VALUE, for example optimizer.lr=0.05")
             path = key.split(".")
             if path[0] not in ("model", "data", "training"):
                 path = ["training", *path]
@@ -92,19 +95,36 @@ class Recipe:
                 table = table.get(part, {}) if isinstance(table, dict) else {}
             known = path[0] == "data" or path[:2] == ["model", "arguments"]
             if not isinstance(table, dict) or (path[-1] not in table and not known):
-                raise AbnFastError(f"--set {assignment!r}: there is no setting {key}")
+                raise AbnFastError(f"--set {assignment!r:.300}: there is no setting {one_line(key, 100)}")
             try:
                 table[path[-1]] = _parse(text)
-            except yaml.YAMLError:
-                raise AbnFastError(f"--set {assignment!r}: {text!r} is not a value") from None
+            except AbnFastError as error:
+                raise AbnFastError(f"--set {assignment!r:.300}: {text!r:.300} is not a value: {error}") from None
         values["departs"] = [*self.departs, *assignments]
-        return Recipe.from_dict(values)
+        try:
+            return Recipe.from_dict(values)
+        except AbnFastError as error:
+            raise AbnFastError(one_line(error)) from None
+
+
+def _check_extent(values: Any) -> None:
+    """Refuse what YAML's aliases unfold without end, and nesting that no recipe has."""
+    waiting, seen = [(values, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        seen += 1
+        if seen > _MOST_VALUES or depth > _MOST_LEVELS:
+            raise AbnFastError(f"more than {_MOST_VALUES} values, aliases unfolded, or {_MOST_LEVELS} levels of them")
+        if isinstance(value, Mapping):
+            waiting += [(each, depth + 1) for each in value.values()]
+        elif isinstance(value, list | tuple | set):
+            waiting += [(each, depth + 1) for each in value]
 
 
 def _check_data_keys(data: Mapping[str, Any]) -> None:
     info = dataset_info(data["data"] if data["data"] in list_datasets() else "image-folder")
     known = (*_DATA_KEYS, *(name for name in info.arguments if name not in _NOT_DATA))
-    if unknown := sorted(set(data) - set(known)):
+    if unknown := sorted(map(str, set(data) - set(known))):
         raise AbnFastError(f"unknown key data.{unknown[0]}; expected one of {', '.join(known)}")
 
 
@@ -134,14 +154,27 @@ def read_recipe(name: str) -> Recipe:
         )
     try:
         values = _parse(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AbnFastError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except (AbnFastError, UnicodeDecodeError) as error:
+        raise AbnFastError(f"{path} is not YAML: {one_line(error)}") from None
+    return _from_file(path, values)
+
+
+def read_run(folder: RunFolder) -> Recipe:
+    """The recipe of a training run.
+
+    Raises:
+        AbnFastError: there is no run, or its run.json is damaged.
+    """
+    return _from_file(folder.settings, folder.read_settings())
+
+
+def _from_file(path: Path, values: Any) -> Recipe:
     if not isinstance(values, Mapping):
         raise AbnFastError(f"{path}: expected a table of {', '.join(_KEYS)}")
     try:
         return Recipe.from_dict(values)
     except AbnFastError as error:
-        raise AbnFastError(f"{path}: {error}") from None
+        raise AbnFastError(f"{path}: {one_line(error)}") from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -154,4 +187,7 @@ _Loader.add_implicit_resolver(
 
 
 def _parse(text: str) -> Any:
-    return yaml.load(text, _Loader)  # a SafeLoader: plain values only
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader: plain values only
+    except Exception as error:  # dates, numbers and deep nesting raise Python's own
+        raise AbnFastError(one_line(error)) from None

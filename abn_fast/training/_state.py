@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from abn_fast._errors import AbnFastError
+from abn_fast._checks import check_kinds
+from abn_fast._errors import AbnFastError, one_line
 from abn_fast.checkpoints import Checkpoint
 
 
@@ -30,6 +31,18 @@ class Position:
     """State of the float16 loss scaling."""
 
 
+_KINDS: dict[str, Any] = {
+    "epoch": int,
+    "images": int,
+    "sums": list,
+    "seconds": int | float,
+    "history": list,
+    "best": dict | None,
+    "scaler": dict,
+}
+"""What JSON makes of a position's values."""
+
+
 def training_tensors(optimizer: Optimizer, average: nn.Module | None) -> dict[str, Tensor]:
     """Tensors of the optimizer's state and of the averaged model."""
     tensors = {
@@ -47,10 +60,17 @@ def restore(checkpoint: Checkpoint, optimizer: Optimizer, average: nn.Module | N
     """Put optimizer and averaged model where the checkpoint says; returns the run's position.
 
     Raises:
-        AbnFastError: the checkpoint holds a model alone.
+        AbnFastError: the checkpoint holds a model alone, or a damaged state.
     """
     if not checkpoint.training:
         raise AbnFastError("this checkpoint holds a model without the state of its training: start a new run from it")
+    try:
+        return _restore(checkpoint, optimizer, average)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        raise AbnFastError(f"the state of its training is damaged: {one_line(repr(error))}") from None
+
+
+def _restore(checkpoint: Checkpoint, optimizer: Optimizer, average: nn.Module | None) -> Position:
     parameters = [each for group in optimizer.param_groups for each in group["params"]]
     states: dict[int, dict[str, Any]] = {}
     averaged: dict[str, Tensor] = {}
@@ -64,9 +84,14 @@ def restore(checkpoint: Checkpoint, optimizer: Optimizer, average: nn.Module | N
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     if average is not None:
         average.load_state_dict(averaged)
+    check_kinds(checkpoint.training, _KINDS)
     return Position(**checkpoint.training)
 
 
 def _in_layout_of(parameter: Tensor, value: Tensor) -> Tensor:
     """The value with the strides of its parameter: fused optimizers go through both as they lie in memory."""
-    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+    if value.shape == ():  # a count of steps
+        return value
+    if value.shape != parameter.shape:
+        raise ValueError(f"{list(value.shape)} beside a parameter {list(parameter.shape)}")
+    return torch.empty_like(parameter).copy_(value)

@@ -1,3 +1,4 @@
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -144,6 +145,7 @@ class TrainingConfig:
         compile: torch.compile's mode; "auto" is "default" on a GPU and "off" on a CPU. "reduce-overhead" and, alone and
             without accumulation, "max-autotune" record CUDA graphs.
         checkpoint_steps: steps after which the run is saved within an epoch too; 0 saves after epochs only.
+        keep_every: epochs after which the model is kept in a file of its own, epoch-7.safetensors; 0 keeps none.
         seed: of weights, order, augmentation, mixing and dropout.
     """
 
@@ -162,6 +164,7 @@ class TrainingConfig:
     precision: Precision = "auto"
     compile: Compile = "auto"
     checkpoint_steps: int = 0
+    keep_every: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -171,8 +174,9 @@ class TrainingConfig:
             _at_least("clip_norm", self.clip_norm, above=True)
         if self.ema_decay is not None:
             checked_fraction("ema_decay", self.ema_decay)
-        if self.checkpoint_steps:
-            checked_whole("checkpoint_steps", self.checkpoint_steps)
+        for name in ("checkpoint_steps", "keep_every"):
+            if value := getattr(self, name):
+                checked_whole(name, value)
         checked_choice("precision", self.precision, typing.get_args(Precision))
         checked_choice("compile", self.compile, typing.get_args(Compile))
 
@@ -197,7 +201,7 @@ def _build(cls: Any, values: Any, where: str) -> Any:
     """A dataclass from nested tables, strict about keys and types."""
     if not isinstance(values, Mapping):
         raise AbnFastError(f"{where.rstrip('.')}={values!r}; expected a table of {_names(cls)}")
-    if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
+    if unknown := sorted(map(str, set(values) - {field.name for field in fields(cls)})):
         raise AbnFastError(f"unknown setting {where}{unknown[0]}; expected one of {_names(cls)}")
     hints = typing.get_type_hints(cls)
     return cls(**{name: _value(hints[name], value, where + name) for name, value in values.items()})
@@ -231,5 +235,5 @@ def _names(cls: Any) -> str:
 
 
 def _at_least(name: str, value: float, above: bool = False) -> None:
-    if not (value > 0 if above else value >= 0):
-        raise AbnFastError(f"{name}={value!r}; expected a number {'above' if above else 'of at least'} 0")
+    if not (value > 0 if above else value >= 0) or value > sys.float_info.max:
+        raise AbnFastError(f"{name}={value!r}; expected a finite number {'above' if above else 'of at least'} 0")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from abn_fast._errors import AbnFastError
+from abn_fast._errors import AbnFastError, one_line
 from abn_fast._files import write_atomically
 
 
@@ -35,6 +35,10 @@ class RunFolder:
     def average(self) -> Path:
         """The averaged model after the last finished epoch."""
         return self.path / "average.safetensors"
+
+    def kept(self, epochs: int) -> Path:
+        """The model after so many epochs (`TrainingConfig.keep_every`)."""
+        return self.path / f"epoch-{epochs}.safetensors"
 
     @property
     def failed_batch(self) -> Path:
@@ -88,8 +92,8 @@ class RunFolder:
             raise AbnFastError(f"{self.path} holds no run: {self.settings.name} is missing")
         try:
             settings = json.loads(self.settings.read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise AbnFastError(f"{self.settings} is damaged: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise AbnFastError(f"{self.settings} is damaged: {one_line(error)}") from None
         if not isinstance(settings, dict):
             raise AbnFastError(f"{self.settings} is damaged: expected a table of settings")
         return settings

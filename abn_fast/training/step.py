@@ -47,6 +47,7 @@ class TrainingStep:
         self._network: Any = (_NetworkAndMapLoss if edited_maps else _NetworkAndLoss)(model, config.loss)
         mode = compile_mode(config, self.device)
         if mode != "off":
+            torch.compiler.reset()  # what it has seen of other runs would make sizes symbols and count to its limit
             self._network.compile(fullgraph=True, mode=None if mode == "default" else mode)
         if world_size() > 1:
             for each in self._parameters:

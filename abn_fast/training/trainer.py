@@ -166,7 +166,10 @@ class _Trainer:
         if checkpoint.model.config != self.model.config:
             raise AbnFastError(f"{self.folder.checkpoint} holds {checkpoint.model.config}, not {self.model.config}")
         self.model.load_state_dict(checkpoint.model.state_dict())
-        self.position = restore(checkpoint, self.optimizer, self.average)
+        try:
+            self.position = restore(checkpoint, self.optimizer, self.average)
+        except AbnFastError as error:
+            raise AbnFastError(f"{self.folder.checkpoint}: {error}") from None
         self.resumed_after = self.position.seconds
         if self.position.history and distributed.rank() == 0:  # a run may have been killed before it wrote them
             self.write_history()
@@ -315,6 +318,8 @@ class _Trainer:
                 self.write(self.evaluated, self.folder.best)
             if self.average is not None and not position.images:
                 self.write(self.evaluated, self.folder.average)
+            if self.config.keep_every and not position.images and position.epoch % self.config.keep_every == 0:
+                self.write(self.evaluated, self.folder.kept(position.epoch))
             self.write(self.model, self.folder.checkpoint, **training)
         distributed.wait_for_all()
 

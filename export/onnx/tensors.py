@@ -54,4 +54,10 @@ def onnx_contents(path: Path) -> OnnxContents:
         shape = (dim.dim_value or dim.dim_param or "?" for dim in tensor.shape.dim)
         return TensorInfo(value.name, dtype, tuple(shape))
 
-    return OnnxContents(tuple(map(info, model.graph.input)), tuple(map(info, model.graph.output)), metadata)
+    try:
+        contents = OnnxContents(tuple(map(info, model.graph.input)), tuple(map(info, model.graph.output)), metadata)
+    except (KeyError, TypeError) as error:  # an element type that there is not
+        raise AbnFastError(f"{path}: damaged: an input or output has no known type ({error!r})") from None
+    if not contents.inputs:
+        raise AbnFastError(f"{path}: damaged: its network has no input")
+    return contents

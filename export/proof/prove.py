@@ -13,7 +13,7 @@ from abn_fast.export.outputs import ATTENTION, ATTENTION_UPSAMPLED, LOGITS, PROB
 from abn_fast.export.proof.images import ProofImages
 from abn_fast.export.proof.proof import CALIBRATED, TIES, TOLERANCES, Comparison, Proof
 from abn_fast.export.proof.reference import Reference
-from abn_fast.export.ranges import Size, size_text
+from abn_fast.export.ranges import Size, SizeRange, size_text
 from abn_fast.export.runtimes import Runner
 from abn_fast.modules import ImageNetwork
 
@@ -67,7 +67,7 @@ def prove(
     for kind, make in {**kinds, "noise": images.noise}.items():
         agreeing: list[Tensor] = []
         drifts: list[Tensor] = []
-        for size in _sizes(metadata):
+        for size in proof_sizes(metadata.size):
             given = make(count, size)
             chunks = [reference(chunk) for chunk in given.split(CHUNK)]
             expected = {name: torch.cat([chunk[name] for chunk in chunks]) for name in metadata.outputs}
@@ -139,8 +139,8 @@ def _hint(model: nn.Module, precision: str, map_shares: Sequence[float]) -> str:
     return KEEP_MAP if precision in CALIBRATED and fails else ""
 
 
-def _sizes(metadata: Metadata) -> list[Size]:
-    sizes = metadata.size
+def proof_sizes(sizes: SizeRange) -> list[Size]:
+    """The best size and, if sizes vary, one that is not square where the best is."""
     if sizes.is_fixed:
         return [sizes.best]
     other = (sizes.low[0], sizes.best[1])

@@ -24,8 +24,8 @@ class CalibrationImages:
 
     Args:
         folder: searched through and through, in order of path.
-        preprocessing: of the network, whose image size makes way for `size`.
-        size: of the images.
+        preprocessing: of the network, whose image size makes way for `sizes`.
+        sizes: that each image is seen in.
         progress: whether to show a progress bar; by default in a terminal.
 
     Raises:
@@ -33,14 +33,16 @@ class CalibrationImages:
     """
 
     def __init__(
-        self, folder: str | Path, preprocessing: Preprocessing, size: Size, *, progress: bool | None = None
+        self, folder: str | Path, preprocessing: Preprocessing, *sizes: Size, progress: bool | None = None
     ) -> None:
         self.paths = evenly(image_paths(folder, "calibration"), MOST)
-        seen = replace(preprocessing, image_size=size)
+        self.sizes = sizes
+        seen = [replace(preprocessing, image_size=size) for size in sizes]
         images, unreadable = [], []
         for path in tqdm(self.paths, "reading", unit="img", disable=None if progress is None else not progress):
             try:
-                images.append(seen(load_image(path)))
+                picture = load_image(path)
+                images.append([see(picture) for see in seen])
             except UnreadableImageError:
                 unreadable.append(str(path.relative_to(folder)))
         if unreadable:
@@ -48,14 +50,16 @@ class CalibrationImages:
                 f"calibration {str(folder)!r}: {len(unreadable)} of {len(self.paths)} images cannot be read: "
                 f"{few(unreadable, 3)}; repair or remove them"
             )
-        self.images = torch.stack(images)
+        self.images = [torch.stack(of_size) for of_size in zip(*images, strict=True)]
+        """Of each size, [n, C, H, W]."""
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.paths)
 
     def batches(self, batch: BatchRange) -> Iterator[Tensor]:
-        """The images, float32 [n, C, H, W], as many at a time as the network takes; the last batch may repeat some."""
+        """Each size's images, float32 [n, C, H, W], as many as the network takes; the last batch may repeat some."""
         count = min(max(batch.low, CHUNK), batch.high)
-        for start in range(0, len(self), count):
-            stop = max(min(start + count, len(self)), start + batch.low)
-            yield self.images[torch.arange(start, stop) % len(self)]
+        for images in self.images:
+            for start in range(0, len(self), count):
+                stop = max(min(start + count, len(self)), start + batch.low)
+                yield images[torch.arange(start, stop) % len(self)]

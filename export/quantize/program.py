@@ -8,10 +8,12 @@ from abn_fast.export.metadata import Metadata
 from abn_fast.export.onnx.program import write_program
 from abn_fast.export.proof.images import ProofImages
 from abn_fast.export.proof.proof import CALIBRATED
+from abn_fast.export.proof.prove import proof_sizes
 from abn_fast.export.quantize.calibration import CalibrationImages
 from abn_fast.export.quantize.kept_float import KEPT_FLOAT
 from abn_fast.export.quantize.quantization import Quantization, check_kind
 from abn_fast.export.quantize.quantize import quantize_onnx
+from abn_fast.export.ranges import size_text
 from abn_fast.export.served import ServedNetwork
 
 
@@ -57,14 +59,16 @@ def write_quantized_program(
             precision=metadata.precision,
             kind=quantization.kind,
             keep_float=quantization.keep_float,
-            count=len(images),
+            count=len(images) * len(images.sizes),
         )
     kept = ", ".join(KEPT_FLOAT[part] for part in quantization.keep_float) or "no layer"
-    return [f"{metadata.precision} for {quantization.kind}, calibrated on {len(images)} images; {kept} in float32"]
+    sizes = " and ".join(map(size_text, images.sizes))
+    calibrated = f"calibrated on {len(images)} images at {sizes}"
+    return [f"{metadata.precision} for {quantization.kind}, {calibrated}; {kept} in float32"]
 
 
 def calibration_images(quantization: Quantization, metadata: Metadata, proof_images: ProofImages) -> CalibrationImages:
-    """The images of a calibration, none of which the proof sees.
+    """The images of a calibration at the sizes of the proof, which sees none of them.
 
     Raises:
         AbnFastError: the folder is missing, empty, holds unreadable images, or is also the proof's.
@@ -77,4 +81,4 @@ def calibration_images(quantization: Quantization, metadata: Metadata, proof_ima
             f"{len(shared)} images are both calibrated and proved on, among them {str(min(shared))!r}: "
             "give --images another folder than --calibration"
         )
-    return CalibrationImages(quantization.calibration, proof_images.preprocessing, metadata.size.best)
+    return CalibrationImages(quantization.calibration, proof_images.preprocessing, *proof_sizes(metadata.size))

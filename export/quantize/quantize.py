@@ -13,6 +13,8 @@ from abn_fast._optional import require
 from abn_fast.export.metadata import KEY, Metadata
 from abn_fast.export.onnx.program import set_metadata
 from abn_fast.export.proof.proof import CALIBRATED
+from abn_fast.export.quantize.balance import balance_class_conv
+from abn_fast.export.quantize.float_outputs import keep_outputs_float
 from abn_fast.export.quantize.fp8 import int8_to_fp8
 from abn_fast.export.quantize.kept_float import kept_nodes
 from abn_fast.export.quantize.quantization import KINDS, Kind, check_kind
@@ -73,6 +75,8 @@ def quantize_onnx(
         raise AbnFastError(f"{source.name} is {metadata.precision}: {precision} is made from fp32")
     kept = kept_nodes(model.graph, keep_float)
     symmetric = kind == "tensorrt"
+    balance_class_conv(model, kept)
+    weights = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
     add_pre_process_metadata(model)  # else onnxruntime warns; the exporter has optimised already
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -100,9 +104,9 @@ def quantize_onnx(
         except Exception as error:  # onnxruntime's have no common base but this
             raise AbnFastError(f"{source.name} cannot be made {precision}: {first_line(error)}") from error
         model = onnx.load(quantized)
+    keep_outputs_float(model.graph)
     if precision == "fp8":
-        whole = onnx.load(source).graph.initializer
-        int8_to_fp8(model, {each.name: onnx.numpy_helper.to_array(each) for each in whole})
+        int8_to_fp8(model, weights)
     versions = metadata.versions | {"onnxruntime": onnxruntime.__version__}
     written = replace(metadata, precision=precision, versions=versions)
     set_metadata(model, written)

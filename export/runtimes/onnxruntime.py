@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from abn_fast._errors import AbnFastError
+from abn_fast._errors import AbnFastError, one_line
 from abn_fast._optional import require
 from abn_fast.export.metadata import KEY, Metadata
 from abn_fast.export.runtimes.runner import RunnerOptions
@@ -48,6 +48,9 @@ class OnnxRuntimeRunner:
             )
         if options.outputs is not None:
             self.metadata = self.metadata.with_outputs(options.outputs, path.name)
+        lacking = set(self.metadata.outputs) - {each.name for each in self._session.get_outputs()}
+        if lacking or not self._session.get_inputs():
+            raise AbnFastError(f"{path}: damaged: its network lacks {', '.join(sorted(lacking)) or 'an input'}")
         first, *more = self._session.get_inputs()
         self._input = first.name
         self.map_size: tuple[int, int] | None = next(
@@ -99,7 +102,7 @@ def _metadata(path: Path, session: Any) -> Metadata:
 
 def _reason(error: Exception) -> str:
     if type(error).__name__ != "NotImplemented":
-        return f": truncated, damaged or no ONNX file: {first_line(error)}"
+        return f": truncated, damaged or no ONNX file: {one_line(first_line(error), 500)}"
     return (
         " is sound, but onnxruntime cannot compute it here, as bf16 convolutions on a CPU: run it on a GPU "
         f"(--device cuda), or export fp32 or int8 for CPUs ({first_line(error)})"

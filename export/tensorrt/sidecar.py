@@ -3,11 +3,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from abn_fast._errors import AbnFastError
+from abn_fast._checks import check_kinds, is_texts
+from abn_fast._errors import AbnFastError, one_line
 from abn_fast._files import write_atomically
 from abn_fast.export.metadata import Metadata
 
 FORMAT = 1
+
+_KINDS: dict[str, Any] = {
+    "flavour": str,
+    "version": str,
+    "targets": list,
+    "engine_sha256": str,
+    "onnx_sha256": str,
+    "metadata": dict,
+    "build": dict,
+    "plugin": str | None,
+}
 
 
 @dataclass(frozen=True)
@@ -45,18 +57,19 @@ class Sidecar:
         try:
             values = json.loads(path.read_text())
             version = values.pop("format")
-            if version != FORMAT:
-                raise AbnFastError(f"{path} has format {version!r} instead of {FORMAT}: export the engine again")
-            values["metadata"] = Metadata.from_json(json.dumps(values["metadata"]))
-            return cls(**values | {"targets": tuple(values["targets"])})
+            if version == FORMAT:
+                check_kinds(values, _KINDS)
+                if not is_texts(values["targets"]):
+                    raise TypeError(f"targets={values['targets']!r}")
+                values["metadata"] = Metadata.from_json(json.dumps(values["metadata"]))
+                return cls(**values | {"targets": tuple(values["targets"])})
         except FileNotFoundError:
             raise AbnFastError(
                 f"{engine}: {path.name}, which says what the engine is, does not stand beside it: copy both"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, AbnFastError):
-                raise
-            raise AbnFastError(f"{path} is damaged: {error!r}; export the engine again") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise AbnFastError(f"{path} is damaged: {one_line(repr(error))}; export the engine again") from None
+        raise AbnFastError(f"{path} has format {version!r:.100} instead of {FORMAT}: export the engine again")
 
 
 def sidecar_path(engine: Path) -> Path:

@@ -5,6 +5,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from abn_fast import AbnFastError, create_model
-from abn_fast.data import EpochSampler, InMemoryImages
+from abn_fast.data import EpochSampler, ImageDataset, InMemoryImages, SkipUnreadable, UnreadableImageError
 from abn_fast.models import Network
 from abn_fast.training import OptimizerConfig, TrainingConfig, distributed, evaluate, train
+from abn_fast.training.config import Compile
 from abn_fast.training.optimizer import make_optimizer
 from abn_fast.training.step import TrainingStep
 from tests.training._data import stripes
@@ -28,6 +30,7 @@ CONFIG = TrainingConfig(optimizer=OptimizerConfig(lr=0.1, weight_decay=0), accum
 
 def in_two_processes(work: Callable[..., Any], folder: Path) -> list[Any]:
     """What the work returns in each process."""
+    folder.mkdir(exist_ok=True)
     spawn(_process, (work, folder), nprocs=2)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
@@ -76,6 +79,29 @@ def test_the_update_is_that_of_one_process_that_runs_both_shares(tmp_path: Path)
         torch.testing.assert_close(first[name], before.detach() - 0.1 * gradient, rtol=1e-6, atol=1e-9)
 
 
+def steps(mode: Compile) -> dict[str, Tensor]:
+    """Weights and statistics after steps of two parts."""
+    torch.manual_seed(0)
+    model = create_model("abn_cifar_resnet8", num_classes=3, width=8).double().to(memory_format=torch.channels_last)
+    config = TrainingConfig(precision="fp32", compile=mode, accumulation_steps=2)
+    step = TrainingStep(model.train(), make_optimizer(model, config), config)
+    generator = torch.Generator().manual_seed(distributed.rank())
+    for index in range(3):
+        images = torch.randn(4, 3, 16, 16, dtype=torch.float64, generator=generator)
+        step(index, images.to(memory_format=torch.channels_last), torch.arange(4) % 3, 0.1)
+    return dict(model.state_dict())
+
+
+@pytest.mark.slow
+def test_compiled_steps_of_two_processes_are_their_eager_ones(tmp_path: Path) -> None:
+    eager, compiled = (in_two_processes(partial(steps, mode), tmp_path / mode) for mode in ("off", "default"))
+    for key, value in compiled[0].items():
+        if "running" not in key:
+            assert torch.equal(value, compiled[1][key]), key
+        for ours, expected in zip(compiled, eager, strict=True):
+            torch.testing.assert_close(ours[key], expected[key], rtol=1e-8, atol=1e-10, msg=key)
+
+
 def strides_of_gradients() -> list[Any]:
     model, (images, labels) = network().train().to(memory_format=torch.channels_last), batch()
     step = TrainingStep(model, make_optimizer(model, CONFIG), CONFIG)
@@ -119,6 +145,56 @@ def test_the_batch_that_is_not_finite_is_saved_whole(tmp_path: Path, monkeypatch
     for message, saved in in_two_processes(failing_run, tmp_path):
         assert f"not finite in epoch 1, step {step}:" in message
         assert saved == {"step": step, "indices": order[5 * step : 5 * step + 5]}
+
+
+UNREADABLE = tuple(list(EpochSampler(12, 3, 0))[1:4:2])
+"""All images of the second process in the first batch."""
+
+
+class SomeUnreadable(InMemoryImages):
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Any]]:
+        for index in indices:
+            self._check(index)
+        return super().__getitems__(indices)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        self._check(index)
+        return super().__getitem__(index)
+
+    def _check(self, index: int) -> None:
+        if index in UNREADABLE:
+            raise UnreadableImageError(f"image {index}")
+
+
+class Following(InMemoryImages):
+    """The image that follows in place of each unreadable one."""
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Any]]:
+        readable = [i for i in range(2 * len(self)) if i % len(self) not in UNREADABLE]
+        return super().__getitems__([min(j for j in readable if j >= i) % len(self) for i in indices])
+
+
+def run_of(kind: type[InMemoryImages]) -> dict[str, Tensor]:
+    data: ImageDataset = stripes(12)
+    data.__class__ = kind
+    if kind is SomeUnreadable:
+        data = SkipUnreadable(data, at_most=2)
+    model = network().float()
+    config = TrainingConfig(epochs=1, batch_size=4, seed=3)
+    train(model, data, stripes(3, augment=False), config, Path(kind.__name__).absolute(), log=lambda line: None)
+    return dict(model.state_dict())
+
+
+def test_a_process_that_can_read_no_image_of_a_batch_trains_on_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    skipping, expected = (
+        in_two_processes(partial(run_of, kind), tmp_path / kind.__name__) for kind in (SomeUnreadable, Following)
+    )
+    for first, second, wanted in zip(skipping[0].values(), skipping[1].values(), expected[0].values(), strict=True):
+        assert torch.equal(first, second)
+        assert torch.equal(first, wanted)
 
 
 def shares_of_an_evaluation() -> dict[str, float]:
