@@ -12,7 +12,7 @@ PYTEST := $(RUN)/python -m pytest
 # one thread a process: threads that wait for each other on busy cores cost more than they bring
 TESTS := OMP_NUM_THREADS=1 $(PYTEST) -n auto
 
-.PHONY: demo test test-slow check-kernels lint types bench docs exports clean
+.PHONY: demo test test-slow test-poisoned check-kernels lint types bench docs exports clean
 
 demo: $(VENV)/.demo
 	$(RUN)/python -m abn_fast quickstart --out runs/demo
@@ -22,6 +22,10 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(TESTS) -m slow
+
+# memory that nobody wrote is NaN
+test-poisoned: $(VENV)/.test
+	$(TESTS) --poison tests/modules tests/models tests/explain tests/training tests/kernels
 
 check-kernels: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(RUN)/python -m abn_fast kernels check --jobs 2
