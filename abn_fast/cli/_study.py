@@ -174,7 +174,7 @@ def _variants(network: "ImageNetwork", images: "DigitsInTheWild") -> dict[str, d
     readings = {
         "bilinear, as it is": maps,
         "nearest": explain(network, pixels, mode="nearest"),
-        "bicubic": explain(network, pixels, mode="bicubic").clamp(0, 1),
+        "bicubic, whose cut to [0, 1] ties maxima": explain(network, pixels, mode="bicubic"),
         "less its minimum, M - min M": maps - low,
         "squared, M²": maps**2,
         "odds, M / (1 - M)": maps / (1 - maps).clamp(min=1e-6),
