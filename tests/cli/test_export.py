@@ -91,7 +91,10 @@ def test_int8_is_calibrated_on_a_folder(run: Run, tmp_path: Path) -> None:
     options = ("--precision", "int8", "--size", "24x28", "--batch", "4", "--images", others)
     exported = run("export", path, *options, "--calibration", calibration, "--keep-float", "first, map")
     assert exported.code == 0, exported.err
-    assert "note: int8 for cpu, calibrated on 16 images at 24x28; the first convolution, the convolutions from" in exported.out
+    assert (
+        "note: int8 for cpu, calibrated on 16 images at 24x28; the first convolution, the convolutions from"
+        in exported.out
+    )
     assert InferenceSession(path.with_suffix(".onnx")).metadata.precision == "int8"
     for given, message in (
         ((), "precision='int8' is calibrated on images: give a folder of them (--calibration FOLDER)"),
