@@ -1,5 +1,6 @@
 """Accuracy of the demo's ABN after training in bfloat16 and in float32, three seeds each; a quarter of an hour."""
 
+import math
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ def accuracy(precision: Precision, seed: int, folder: Path) -> float:
 
 @pytest.mark.models(MODEL)
 def test_bfloat16_is_as_accurate_as_float32(tmp_path: Path, benchmark: Any) -> None:
-    """Within the spread of the float32 seeds."""
+    """By the means, within twice the standard error of their difference: one seed in three may end low by itself."""
 
     def all_runs() -> dict[str, list[float]]:
         precisions: tuple[Precision, ...] = ("bf16", "fp32")
@@ -43,5 +44,8 @@ def test_bfloat16_is_as_accurate_as_float32(tmp_path: Path, benchmark: Any) -> N
     case = Case(MODEL, batch=16, size=size, classes=10, dtype="bf16", mode="training, test errors")
     note(benchmark, Comparison.of(case, "share", {name: [1 - x / 100 for x in found[name]] for name in found}))
     print(f"\ntop-1 of seeds {SEEDS} in float32 {found['fp32']}, in bfloat16 {found['bf16']}")
-    assert min(found["fp32"]) > 80
-    assert statistics.mean(found["bf16"]) >= min(found["fp32"])
+    bf16, fp32 = found["bf16"], found["fp32"]
+    error = math.sqrt((statistics.variance(bf16) + statistics.variance(fp32)) / len(SEEDS))
+    print(f"float32 is better by {statistics.mean(fp32) - statistics.mean(bf16):.1f} ± {error:.1f}")
+    assert min(bf16 + fp32) > 80
+    assert statistics.mean(fp32) - statistics.mean(bf16) <= 2 * error

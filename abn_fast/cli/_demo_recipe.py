@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BACKBONE = "cifar_resnet8"
 EPOCHS, TRAIN_IMAGES, TEST_IMAGES = 4, 10_000, 1_000
 BASELINE_EPOCHS = 1.75
-"""Epochs of the baseline for each of the ABN's, in about the same time: its step takes a little over half of it."""
+"""Epochs of the baseline for each of the ABN's, in about the same time: its step takes about half of it."""
 
 
 def demo_config(epochs: int, seed: int) -> "TrainingConfig":
