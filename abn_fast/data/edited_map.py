@@ -12,6 +12,9 @@ from abn_fast.data._image_file import UnreadableImageError, load_image
 
 Box = tuple[float, float, float, float]
 
+_MOST_PIXELS = 1 << 26
+"""Of a picture: what a damaged header claims may fill the memory."""
+
 
 class EditedMap(NamedTuple):
     """An attention map that a person has edited."""
@@ -137,6 +140,8 @@ def _picture(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float3
         image = load_image(path)
     except UnreadableImageError as error:
         raise AbnFastError(f"map: {error}") from None
+    if image.width * image.height > _MOST_PIXELS:
+        raise AbnFastError(f"map '{path}' has {image.height}x{image.width} pixels; expected at most {_MOST_PIXELS:,}")
     if image.mode == "P" or image.mode == "PA":
         image = image.convert("RGBA")
     if image.mode == "1":
@@ -157,8 +162,10 @@ def _picture(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float3
         case mode:
             raise AbnFastError(f"map '{path}' is a picture in mode {mode}; expected grey of 8 or 16 bits")
     grey = pixels if pixels.ndim == 2 else pixels[..., 0]
-    alpha = pixels[..., -1] if image.mode in ("LA", "RGBA") else np.full(grey.shape, 255)
-    return (grey / levels).astype(np.float32), (alpha / 255).astype(np.float32)
+    values = np.divide(grey, levels, dtype=np.float32)
+    if image.mode not in ("LA", "RGBA"):
+        return values, np.ones_like(values)
+    return values, np.divide(pixels[..., -1], 255, dtype=np.float32)
 
 
 def _range(values: npt.NDArray[np.float32]) -> str:

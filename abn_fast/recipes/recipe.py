@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 _KEYS = ("about", "model", "data", "training", "departs")
 _MODEL_KEYS = ("name", "arguments", "pretrained")
 _DATA_KEYS = ("data", "root", "download", "image_size", "validation", "split_seed", "edited_maps", "preprocessing")
-_MOST_VALUES, _MOST_LEVELS = 100_000, 20
+_MOST_VALUES, _MOST_LEVELS, _MOST_BITS = 100_000, 20, 64
 _NOT_DATA = ("classes", "report")
 """Arguments of data sets that the training itself gives."""
 
@@ -108,15 +108,17 @@ class Recipe:
 
 
 def _check_extent(values: Any) -> None:
-    """Refuse what YAML's aliases unfold without end, and nesting that no recipe has."""
+    """Refuse what YAML's aliases unfold without end, and nesting and numbers that no recipe has."""
     waiting, seen = [(values, 0)], 0
     while waiting:
         value, depth = waiting.pop()
         seen += 1
         if seen > _MOST_VALUES or depth > _MOST_LEVELS:
             raise AbnFastError(f"more than {_MOST_VALUES} values, aliases unfolded, or {_MOST_LEVELS} levels of them")
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise AbnFastError(f"a whole number of {value.bit_length()} bits; expected at most {_MOST_BITS}")
         if isinstance(value, Mapping):
-            waiting += [(each, depth + 1) for each in value.values()]
+            waiting += [(each, depth + 1) for each in (*value, *value.values())]
         elif isinstance(value, list | tuple | set):
             waiting += [(each, depth + 1) for each in value]
 

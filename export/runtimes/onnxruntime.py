@@ -50,7 +50,8 @@ class OnnxRuntimeRunner:
             self.metadata = self.metadata.with_outputs(options.outputs, path.name)
         lacking = set(self.metadata.outputs) - {each.name for each in self._session.get_outputs()}
         if lacking or not self._session.get_inputs():
-            raise AbnFastError(f"{path}: damaged: its network lacks {', '.join(sorted(lacking)) or 'an input'}")
+            missing = one_line(", ".join(sorted(lacking)) or "an input", 500)
+            raise AbnFastError(f"{path}: damaged: its network lacks {missing}")
         first, *more = self._session.get_inputs()
         self._input = first.name
         self.map_size: tuple[int, int] | None = next(

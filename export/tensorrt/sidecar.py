@@ -61,6 +61,9 @@ class Sidecar:
                 check_kinds(values, _KINDS)
                 if not is_texts(values["targets"]):
                     raise TypeError(f"targets={values['targets']!r}")
+                quoted = (values["flavour"], values["version"], *values["targets"])
+                if not all(each.isprintable() and len(each) < 100 for each in quoted):
+                    raise ValueError(f"names of one short line are expected: {quoted}")
                 values["metadata"] = Metadata.from_json(json.dumps(values["metadata"]))
                 return cls(**values | {"targets": tuple(values["targets"])})
         except FileNotFoundError:
