@@ -6,11 +6,11 @@ from abn_fast._errors import AbnFastError
 from abn_fast.checkpoints import read_checkpoint
 from abn_fast.export.accept import proof_path, write_proof
 from abn_fast.export.metadata import Metadata
+from abn_fast.export.onnx.proof_runner import proof_runner
 from abn_fast.export.onnx.summary import onnx_summary
 from abn_fast.export.openvino.file import file_summary
 from abn_fast.export.proof import Proof, prove
 from abn_fast.export.proof.prove import proof_images
-from abn_fast.export.runtimes import RunnerOptions, open_runner
 from abn_fast.export.tensorrt.flavour import FLAVOURS
 from abn_fast.export.tensorrt.verify import verify_engine
 from abn_fast.modules import ImageNetwork
@@ -54,15 +54,14 @@ def verify(
         )
         write_proof(proof, path)
         return proof
-    runner = open_runner(path, runtime, RunnerOptions(device=device))
+    runner, notes = proof_runner(path, runtime, device)
     if runner.runtime == "torch":
         raise AbnFastError(f"{path} is a checkpoint itself: give a file that abn-fast export wrote")
     _check_same(path, runner.metadata, str(against), checkpoint.model, checkpoint.classes)
     pictures = proof_images(runner.metadata, images)
     summary = onnx_summary(path) if path.suffix == ".onnx" else file_summary(path)
-    proof = prove(
-        runner, checkpoint.model, file=path.name, images=pictures, summary=summary, notes=_changes(path, summary)
-    )
+    notes += _changes(path, summary)
+    proof = prove(runner, checkpoint.model, file=path.name, images=pictures, summary=summary, notes=notes)
     write_proof(proof, path)
     return proof
 

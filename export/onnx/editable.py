@@ -68,7 +68,7 @@ def editable_network(model: ImageNetwork, served: ServedNetwork, size: SizeRange
     images = torch.empty(1, image_channels(model), *size.best, device="meta")
     with torch.no_grad():
         attention = meta_copy(model).eval().float()(images).attention
-    return EditableNetwork(served, (attention.shape[2], attention.shape[3]))
+    return EditableNetwork(served, (attention.shape[2], attention.shape[3])).eval()
 
 
 def with_edited_maps(proof: Proof, runner: OnnxRuntimeRunner, model: ImageNetwork, pictures: ProofImages) -> Proof:

@@ -6,15 +6,14 @@ from abn_fast.data import Preprocessing
 from abn_fast.export.accept import write_if_proved
 from abn_fast.export.formats import ExportRequest
 from abn_fast.export.onnx.editable import with_edited_maps
-from abn_fast.export.onnx.prepare import OnnxProgram, prepare_program
+from abn_fast.export.onnx.prepare import prepare_program
+from abn_fast.export.onnx.proof_runner import proof_runner
 from abn_fast.export.onnx.summary import onnx_summary
 from abn_fast.export.proof import Proof, prove
 from abn_fast.export.quantize import Quantization
 from abn_fast.export.quantize.quantization import check_kind
 from abn_fast.export.ranges import BatchRange, SizeRange
-from abn_fast.export.runtimes import Runner, RunnerOptions, open_runner
 from abn_fast.export.runtimes.onnxruntime import OnnxRuntimeRunner
-from abn_fast.export.runtimes.torch import NetworkRunner
 from abn_fast.modules import ImageNetwork
 
 
@@ -76,7 +75,7 @@ def export_onnx(
 
     def write(temporary: Path) -> Proof:
         notes = program.write(temporary)
-        runner, more = onnx_runner(temporary, program)
+        runner, more = proof_runner(temporary)
         proof = prove(
             runner,
             model,
@@ -107,11 +106,3 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path, request: ExportRequest
         images=request.images,
         quantization=request.quantization,
     )
-
-
-def onnx_runner(path: Path, program: OnnxProgram) -> tuple[Runner, list[str]]:
-    """What proves an ONNX file on the CPU, and notes about it."""
-    if program.metadata.precision != "bf16":
-        return open_runner(path, "onnxruntime", RunnerOptions(device="cpu")), []
-    note = "the file was not run: onnxruntime's CPU provider has no bf16 convolutions; torch ran the network in it"
-    return NetworkRunner(program.network, program.metadata, "cpu"), [note]

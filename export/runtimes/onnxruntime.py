@@ -18,6 +18,10 @@ ATTENTION_OVERRIDE, ATTENTION_MASK = "attention_override", "attention_mask"
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
+class NotComputableError(AbnFastError):
+    """A sound file with operators that onnxruntime lacks on this device."""
+
+
 class OnnxRuntimeRunner:
     """An ONNX file in ONNX Runtime.
 
@@ -85,12 +89,12 @@ def _session(module: ModuleType, path: Path, settings: Any, providers: list[Any]
         raise
     except Exception as error:  # its classes have no common base but this
         if FP8 not in str(error):
-            raise AbnFastError(f"{path}{_reason(error)}") from None
+            raise _refusal(path, error) from None
     settings.graph_optimization_level = module.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
         session = module.InferenceSession(str(path), settings, providers=providers)
     except Exception as error:  # likewise
-        raise AbnFastError(f"{path}{_reason(error)}") from None
+        raise _refusal(path, error) from None
     return session, _metadata(path, session)
 
 
@@ -101,11 +105,11 @@ def _metadata(path: Path, session: Any) -> Metadata:
         raise AbnFastError(f"{path}: {error}") from None
 
 
-def _reason(error: Exception) -> str:
+def _refusal(path: Path, error: Exception) -> AbnFastError:
     if type(error).__name__ != "NotImplemented":
-        return f": truncated, damaged or no ONNX file: {one_line(first_line(error), 500)}"
-    return (
-        " is sound, but onnxruntime cannot compute it here, as bf16 convolutions on a CPU: run it on a GPU "
+        return AbnFastError(f"{path}: truncated, damaged or no ONNX file: {one_line(first_line(error), 500)}")
+    return NotComputableError(
+        f"{path} is sound, but onnxruntime cannot compute it here, as bf16 convolutions on a CPU: run it on a GPU "
         f"(--device cuda), or export fp32 or int8 for CPUs ({first_line(error)})"
     )
 

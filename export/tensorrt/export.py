@@ -11,8 +11,8 @@ from abn_fast.data import Preprocessing
 from abn_fast.export.accept import write_if_proved
 from abn_fast.export.checksum import sha256
 from abn_fast.export.formats import ExportRequest
-from abn_fast.export.onnx.export import onnx_runner
 from abn_fast.export.onnx.prepare import OnnxProgram, prepare_program
+from abn_fast.export.onnx.proof_runner import proof_runner
 from abn_fast.export.proof import Proof, prove
 from abn_fast.export.proof.proof import CALIBRATED
 from abn_fast.export.quantize import Quantization
@@ -104,7 +104,7 @@ def export_tensorrt(
         sidecar = _sidecar(built, maker.name, onnx, PLUGIN_ID if plugin else None)
 
         def compare_onnx() -> Proof:
-            runner, more = onnx_runner(onnx, program)
+            runner, more = proof_runner(onnx)
             return prove(runner, model, file=onnx.name, images=program.pictures, notes=[*notes, *more])
 
         def write(temporary: Path) -> Proof:

@@ -5,12 +5,9 @@ from abn_fast._checks import checked_choice
 from abn_fast._errors import AbnFastError
 from abn_fast.export.checksum import sha256
 from abn_fast.export.metadata import Metadata
-from abn_fast.export.onnx.export import onnx_runner
-from abn_fast.export.onnx.prepare import OnnxProgram
-from abn_fast.export.onnx.program import DTYPES
+from abn_fast.export.onnx.proof_runner import proof_runner
 from abn_fast.export.proof import Proof, prove
 from abn_fast.export.proof.prove import proof_images
-from abn_fast.export.served import served_network
 from abn_fast.export.tensorrt.accept import read_engine
 from abn_fast.export.tensorrt.prove import prove_engine
 from abn_fast.export.tensorrt.sidecar import onnx_path
@@ -51,8 +48,7 @@ def verify_engine(
     pictures = proof_images(metadata, images)
 
     def compare_onnx() -> Proof:
-        network = served_network(model, metadata.outputs, DTYPES.get(metadata.precision)).cpu()
-        runner, notes = onnx_runner(onnx, OnnxProgram(network, metadata, pictures))
+        runner, notes = proof_runner(onnx)
         return prove(runner, model, file=onnx.name, images=pictures, notes=notes)
 
     return prove_engine(

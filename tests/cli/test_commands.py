@@ -39,7 +39,7 @@ def test_a_folder_is_trained_evaluated_explained_and_exported(run: Run, image_fo
     explained = run("explain", "run/last.safetensors", image, "--out", "pictures")
     assert explained.code == 0, explained.err
     assert {path.name for path in Path("pictures").iterdir()} == {"0-image.png", "0-attention.png", "0-overlay.png"}
-    assert all(Image.open(path).size == (36, 40) for path in Path("pictures").iterdir())
+    assert all(Image.open(path).copy().size == (36, 40) for path in Path("pictures").iterdir())
     assert any(f"{label} " in explained.out for label in ("bright", "dark"))
 
 

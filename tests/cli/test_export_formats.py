@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from abn_fast import save_checkpoint
 from tests.cli.conftest import Run
@@ -35,8 +34,5 @@ def test_a_trained_checkpoint_becomes_every_file(run: Run, format_name: str, pre
     assert not list(Path().glob("*.rejected"))
     assert len(list(Path().glob("repository/*/config.pbtxt"))) == (format_name == "onnx")
     verified = run("verify", file, "--against", "model.safetensors", *photographs)
-    if (format_name, precision) == ("onnx", "bf16") and not torch.cuda.is_available():
-        assert "is sound, but onnxruntime cannot compute it here" in verified.err
-        return
     assert verified.code == 0, verified.err
     assert verified.out.rstrip().endswith("passed")

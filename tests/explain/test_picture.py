@@ -141,7 +141,8 @@ def test_label_and_confidence_are_written_on_the_overlay_and_into_the_file(model
     captions = []
     for classes in (CLASSES, ["cat", "wolf", "hen"], ["cat", "dog\nin  a «köln» " + "very " * 90, "hen"]):
         file = explain_image(model, path, PREPROCESSING, classes, tmp_path / "out", alpha=0.0).files[2]
-        overlay = Image.open(file)
+        with Image.open(file) as overlay:
+            overlay.load()
         assert overlay.text == {"Label": classes[1], "Confidence": "0.665241"}  # type: ignore[attr-defined] # PNG
         changed = (np.asarray(overlay) != (40, 90, 200)).any(-1)
         assert changed[-13:].any()
@@ -207,7 +208,8 @@ def test_of_the_metadata_only_an_rgb_profile_is_kept(
     path = save(noise(40, 40).convert(mode), tmp_path / f"a.{suffix}", **options)
     files = explain_image(model, path, PREPROCESSING, CLASSES, tmp_path / "out").files
     for file in (files[0], files[2]):
-        info = Image.open(file).info
+        with Image.open(file) as written:
+            info = written.info
         assert info.get("icc_profile") == (profile if kept else None)
         assert not info.keys() & {"exif", "transparency", "comment"}
 
@@ -221,7 +223,7 @@ def test_a_photograph_turned_by_exif_comes_out_upright(tmp_path: Path) -> None:
     explanation = explain_image(
         BrightnessMap(), path, Preprocessing((40, 24), (0.5,) * 3, (0.25,) * 3), CLASSES, tmp_path / "out"
     )
-    assert [Image.open(file).size for file in explanation.files] == [(50, 80)] * 3
+    assert [pixels(file).shape[:2] for file in explanation.files] == [(80, 50)] * 3
     assert np.array_equal(pixels(explanation.files[0]), upright)
     attention = pixels(explanation.files[1])
     assert attention[17, 25, 0] > 100 > attention[60, 25, 0]  # red above, blue below

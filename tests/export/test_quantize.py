@@ -1,5 +1,6 @@
 """int8 ONNX files: which products are in 8 bits, how the network fares, and what is refused before work is lost."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -210,6 +211,16 @@ def test_images_of_large_folders_are_taken_evenly(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("abn_fast.export.quantize.calibration.MOST", 4)
     images = CalibrationImages(save_pictures(tmp_path / "many", range(10)), SEEN, (24, 28))
     assert [path.name for path in images.paths] == ["0000.png", "0002.png", "0005.png", "0007.png"]
+
+
+def test_every_image_is_seen_at_every_size_by_itself(files: Files) -> None:
+    sizes = ((24, 28), (12, 28))
+    images = CalibrationImages(files.calibration, SEEN, *sizes)
+    batches = list(images.batches(BATCH))
+    assert [tuple(each.shape) for each in batches] == [(8, 3, *size) for size in sizes for _ in range(4)]
+    with Image.open(images.paths[9]) as picture:
+        for size, batch in zip(sizes, batches[1::4], strict=True):
+            torch.testing.assert_close(batch[1], replace(SEEN, image_size=size)(picture.convert("RGB")))
 
 
 @pytest.mark.parametrize(

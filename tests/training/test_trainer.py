@@ -109,7 +109,7 @@ def test_a_run_leaves_its_files(tmp_path: Path) -> None:
         "curve.png",
         "summary.json",
     }
-    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert len(lines) == 3
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -179,7 +179,7 @@ def test_dropout_takes_part_in_the_resume_test() -> None:
 
 def test_the_best_epoch_is_chosen_on_the_validation_set(tmp_path: Path) -> None:
     summary = run(tmp_path, validation_set=stripes(24, augment=False), config=replace(CONFIG, epochs=4))
-    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     scores = [float(row["validation_top1"]) for row in rows]
     assert summary["best"]["epoch"] == scores.index(max(scores)) + 1
     best = load_checkpoint(tmp_path / "best.safetensors")
