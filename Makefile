@@ -12,7 +12,10 @@ PYTEST := $(RUN)/python -m pytest
 # one thread a process: threads that wait for each other on busy cores cost more than they bring
 TESTS := OMP_NUM_THREADS=1 $(PYTEST) -n auto
 
-.PHONY: demo test test-slow test-poisoned check-kernels lint types bench docs exports clean
+# the oldest torch that pyproject.toml allows
+OLDEST := $(shell sed -n 's/^ *"\(torch\|torchvision\)>=\(.*\)",$$/\1==\2.*/p' pyproject.toml)
+
+.PHONY: demo test test-slow test-poisoned test-oldest check-kernels lint types bench docs exports clean
 
 demo: $(VENV)/.demo
 	$(RUN)/python -m abn_fast quickstart --out runs/demo
@@ -26,6 +29,9 @@ test-slow: $(VENV)/.test
 # memory that nobody wrote is NaN
 test-poisoned: $(VENV)/.test
 	$(TESTS) --poison tests/modules tests/models tests/explain tests/training tests/kernels
+
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest TORCH="$(OLDEST)"
 
 check-kernels: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(RUN)/python -m abn_fast kernels check --jobs 2
@@ -47,7 +53,7 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)

@@ -75,7 +75,7 @@ def _traced(network: ServedNetwork, metadata: Metadata) -> Any:
     batch = metadata.batch.low if metadata.batch.is_fixed else 2
     inputs = {INPUT: torch.zeros(batch, metadata.channels, *metadata.size.best)}
     inputs |= {name: torch.zeros(batch, *shape) for name, shape in network.more_inputs.items()}
-    varying_batch = {} if metadata.batch.is_fixed else {0: "batch"}
+    varying_batch = {} if metadata.batch.is_fixed else {0: torch.export.Dim.DYNAMIC}  # named by that of the images
     try:
         program = torch.onnx.export(
             network,
