@@ -12,7 +12,7 @@ PYTEST := $(RUN)/python -m pytest
 # one thread a process: threads that wait for each other on busy cores cost more than they bring
 TESTS := OMP_NUM_THREADS=1 $(PYTEST) -n auto
 
-# the oldest torch that pyproject.toml allows
+# the oldest torch that pyproject.toml allows, whose own warnings are no errors
 OLDEST := $(shell sed -n 's/^ *"\(torch\|torchvision\)>=\(.*\)",$$/\1==\2.*/p' pyproject.toml)
 
 .PHONY: demo test test-slow test-poisoned test-oldest check-kernels lint types bench docs exports clean
@@ -24,14 +24,14 @@ test: $(VENV)/.test
 	$(TESTS)
 
 test-slow: $(VENV)/.test
-	$(TESTS) -m slow
+	$(TESTS) -m slow -W default
 
 # memory that nobody wrote is NaN
 test-poisoned: $(VENV)/.test
 	$(TESTS) --poison tests/modules tests/models tests/explain tests/training tests/kernels
 
 test-oldest:
-	$(MAKE) test VENV=.venv-oldest TORCH="$(OLDEST)"
+	$(MAKE) test VENV=.venv-oldest TORCH="$(OLDEST)" PYTEST=".venv-oldest/bin/python -m pytest -W default"
 
 check-kernels: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(RUN)/python -m abn_fast kernels check --jobs 2
