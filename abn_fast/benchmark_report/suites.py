@@ -62,7 +62,7 @@ def run_suite(folder: Path, name: str, options: Sequence[str] = ()) -> Found:
     """
     with TemporaryDirectory() as temporary:
         times, tests = Path(temporary, "times.json"), Path(temporary, "tests.xml")
-        command = [sys.executable, "-m", "pytest", f"{folder.name}/test_{name}.py", *options]
+        command = [sys.executable, "-m", "pytest", f"{folder.name}/test_{name}.py", "-Wdefault", *options]
         command += ["-s", "-p", "no:cacheprovider", "--no-header", "--tb=short", "--benchmark-quiet"]
         command += [f"--benchmark-json={times}", f"--junit-xml={tests}"]
         paths = [str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])]
