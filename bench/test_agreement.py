@@ -15,6 +15,7 @@ from abn_fast.benchmark_report import Case, Comparison
 from abn_fast.cli._demo_recipe import BACKBONE, EPOCHS
 from abn_fast.data import IMAGENET, DigitsInTheWild, Preprocessing
 from abn_fast.export import InferenceSession
+from abn_fast.export.onnx.program import DTYPES
 from abn_fast.export.quantize import quantize_onnx
 from bench._compare import kept, note
 from bench._onnx import write_onnx
@@ -23,7 +24,6 @@ from bench._trained import CLASSES, digits, train_on_digits
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("openvino", reason="openvino is not installed")
 
-DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 PATHS = {
     "fp32": ["torch fp32", "onnxruntime fp32", "openvino fp32"],
     "16 bit": ["torch bf16", "onnxruntime fp16", "openvino fp16", "openvino bf16"],
@@ -98,8 +98,8 @@ def opened(trained: Trained, files: Path, path: str) -> InferenceSession:
     if runtime == "openvino":
         if dtype == "int8":
             return InferenceSession(files / "int8.onnx", runtime=runtime)
-        return InferenceSession(files / "fp32.onnx", runtime=runtime, dtype=getattr(torch, DTYPES[dtype]))
-    return InferenceSession(trained.model, preprocessing=trained.preprocessing, dtype=getattr(torch, DTYPES[dtype]))
+        return InferenceSession(files / "fp32.onnx", runtime=runtime, dtype=DTYPES[dtype])
+    return InferenceSession(trained.model, preprocessing=trained.preprocessing, dtype=DTYPES[dtype])
 
 
 @pytest.mark.models(f"abn_{BACKBONE}", "abn_timm:efficientnet_lite0")
