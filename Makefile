@@ -14,8 +14,9 @@ TESTS := OMP_NUM_THREADS=1 $(PYTEST) -n auto
 
 # the tests of what meets torch most closely
 MEETS_TORCH := tests/modules tests/models tests/explain tests/training tests/kernels
-# the oldest torch that pyproject.toml allows, whose own warnings are no errors
-OLDEST := $(shell sed -n 's/^ *"\(torch\|torchvision\)>=\(.*\)",$$/\1==\2.*/p' pyproject.toml)
+# the oldest torch that pyproject.toml allows, whose own warnings are no errors;
+# === because == would take a build like 2.13.0+cpu too, which torchvision from PyPI does not fit
+OLDEST := $(shell sed -n 's/^ *"\(torch\|torchvision\)>=\(.*\)",$$/\1===\2.0/p' pyproject.toml)
 
 .PHONY: demo test test-slow test-poisoned test-oldest check-kernels lint types bench docs exports clean
 
