@@ -88,6 +88,22 @@ def read_json(path: Path) -> Results:
         raise AbnFastError(f"{path} is not as abn-fast bench writes it: {error}") from None
 
 
+def continued(begun: Results, now: Results, folder: Path) -> Results:
+    """A run that was stopped, to go on with.
+
+    Raises:
+        AbnFastError: it ran another command, on another machine or with other versions than now.
+    """
+    for what in ("command", "machine", "versions"):
+        before, after = getattr(begun, what), getattr(now, what)
+        if before != after:
+            raise AbnFastError(
+                f"{folder / 'results.json'} has another {what}, {before}; now {after}: "
+                "go on as it was begun, or leave out --resume to measure anew"
+            )
+    return begun
+
+
 def write_csv(results: Results, path: Path) -> None:
     """Write one row a comparison, in seconds, bytes or as they are."""
     names = ["suite", "test", *(each.name for each in fields(Case)), "quantity"]

@@ -12,6 +12,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--models", multiple=True, metavar="PATTERN", help="Only cases of these models, for example *resnet50.")
 @click.option("--quick", is_flag=True, help="A part of each suite, under 10 minutes on two cores.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/bench"), show_default=True)
+@click.option("--resume", is_flag=True, help="Go on with the run in OUT: suites that it has measured are kept.")
 @click.option("--against", type=FILE, help="Flag what got slower than in this results.json of an earlier run.")
 @click.option("--folder", type=click.Path(path_type=Path), help="The suites; by default bench/ of this checkout.")
 @click.option("--write-docs", type=FILE, metavar="FILE", help="Write what the documentation shows, docs/bench.json.")
@@ -20,14 +21,15 @@ def bench(
     models: tuple[str, ...],
     quick: bool,
     out: Path,
+    resume: bool,
     against: Path | None,
     folder: Path | None,
     write_docs: Path | None,
 ) -> None:
     """Measure this library against its peers on this machine, and write a report.
 
-    Runs the suites of a checkout; OUT gets results.json, results.csv and report.html after each of them. Exits with 1
-    if a test did not hold or, with --against, something got slower.
+    Runs the suites of a checkout; OUT gets results.json, results.csv and report.html after each of them, so that a run
+    that was stopped goes on by --resume. Exits with 1 if a test did not hold or, with --against, something got slower.
     """
     from dataclasses import replace
 
@@ -36,7 +38,7 @@ def bench(
     from abn_fast.benchmark_report.against import in_common
     from abn_fast.benchmark_report.html import page
     from abn_fast.benchmark_report.machine import machine, versions
-    from abn_fast.benchmark_report.results import write_csv, write_document, write_json, write_text
+    from abn_fast.benchmark_report.results import continued, write_csv, write_document, write_json, write_text
     from abn_fast.benchmark_report.suites import chosen_suites, run_suite, suites_folder
     from abn_fast.benchmark_report.table import print_slower, print_table
 
@@ -49,9 +51,14 @@ def bench(
     command = " ".join(["abn-fast bench", *(f"--suite {name}" for name in suites), *options])
     date = datetime.now().astimezone().isoformat(" ", "minutes")
     results = Results(date, command, machine(), versions(place.parent))
-    changes = None
+    if resume and (out / "results.json").exists():
+        results = continued(read_json(out / "results.json"), results, out)
+    kept = {suite.name for suite in results.suites}
+    changes = None if earlier is None else slower(results, earlier)
     for index, name in enumerate(names):
-        click.echo(f"[{index + 1}/{len(names)}] {name}")
+        click.echo(f"[{index + 1}/{len(names)}] {name}{': kept' if name in kept else ''}")
+        if name in kept:
+            continue
         found = run_suite(place, name, options)
         results = replace(
             results,

@@ -72,6 +72,27 @@ def test_a_suite_is_run_and_reported(run: Run, bench: Path) -> None:
     assert "Against out/results.json" in Path("again/report.html").read_text()
 
 
+def test_a_run_that_was_stopped_goes_on_after_its_last_suite(run: Run, bench: Path) -> None:
+    options = ("bench", "--folder", bench, "--out", "out", "--resume")
+    (bench / "test_tremendous.py").write_text("import nothing_of_this_name")
+    assert run(*options).code == 2
+    measured = read_json(Path("out/results.json"))
+    (bench / "test_tremendous.py").write_text(TINY.replace("OURS", "0.01").replace("as_if", "as_if_too"))
+
+    (bench / "test_tiny.py").write_text("import nothing_of_this_name")
+    done = run(*options)
+    assert done.code == 0, done.err
+    assert "[1/2] tiny: kept" in done.out
+    results = read_json(Path("out/results.json"))
+    assert [each.name for each in results.suites] == ["tiny", "tremendous"]
+    assert results.comparisons[:3] == measured.comparisons
+    assert len(results.comparisons) == 6
+
+    other = run(*options, "--quick")
+    assert other.code == 2
+    assert "has another command, abn-fast bench; now abn-fast bench --quick: go on as it was begun" in other.err
+
+
 def test_a_wrong_result_is_a_failure_and_has_no_speed(run: Run, bench: Path) -> None:
     (bench / "test_wrong.py").write_text(WRONG)
     done = run("bench", "--folder", bench, "--suite", "wrong", "--out", "out")
