@@ -162,6 +162,12 @@ def made(creator: Any, fields: Any, phase: str) -> Any:
     return creator.create_plugin("gate", fields, getattr(rtx.TensorRTPhase, phase))
 
 
+@pytest.mark.parametrize("given", [b"residual\0", b"residual"])
+def test_the_zero_byte_that_ends_tensorrts_text_is_none_of_the_gates_name(given: bytes) -> None:
+    given_fields = rtx.PluginFieldCollection([rtx.PluginField("gate", given, rtx.PluginFieldType.CHAR)])
+    assert made(gate_creator(rtx), given_fields, "BUILD").gate == "residual"
+
+
 @pytest.fixture
 def fields() -> Iterator[Any]:
     """What an engine holds of a plugin that was built for features [-1, 16, -1, -1] and 3 maps in both formats."""
